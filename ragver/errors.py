@@ -1,0 +1,173 @@
+"""Every error ragver raises on purpose.
+
+RagverError
+├── InvalidRequest            the caller can mend it
+│   ├── InvalidText, DocumentTooLarge, RequestTooLarge, VectorInvalid, FieldInvalid, FilterInvalid
+│   ├── SnapshotInvalid, SnapshotForeign, EpochAhead, TimeAhead, QueryNotEmbeddable
+│   └── IdempotencyKeyReused
+├── NotFound                  CorpusNotFound, DocumentNotFound, CommitNotFound
+├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed
+├── SnapshotExpired           the horizon has passed the epoch
+├── Busy                      CommitContention, IndexLagging: try again
+├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
+└── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid
+
+Each class fixes a stable ``code``, the HTTP ``status`` it becomes and whether repeating the same request can
+help (``retryable``). The message is for people: it says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RagverError(Exception):
+    """The root: catch this to catch everything ragver raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+
+    @property
+    def detail(self) -> str:
+        """What is wrong with this request and what to do about it."""
+        return str(self)
+
+
+class InvalidRequest(RagverError):
+    code, status, title = "invalid_request", 422, "The request is not valid"
+
+
+class InvalidText(InvalidRequest):
+    code, title = "invalid_text", "The text cannot be stored"
+
+
+class DocumentTooLarge(InvalidRequest):
+    code, status, title = "document_too_large", 413, "The document is too large"
+
+
+class RequestTooLarge(InvalidRequest):
+    code, status, title = "request_too_large", 413, "The request body is too large"
+
+
+class VectorInvalid(InvalidRequest):
+    code, title = "vector_invalid", "The vector does not fit the corpus"
+
+
+class FieldInvalid(InvalidRequest):
+    code, title = "field_invalid", "A metadata field does not fit its declaration"
+
+
+class FilterInvalid(InvalidRequest):
+    code, title = "filter_invalid", "The filter is not valid"
+
+
+class SnapshotInvalid(InvalidRequest):
+    code, status, title = "snapshot_invalid", 400, "The snapshot token is not genuine"
+
+
+class SnapshotForeign(InvalidRequest):
+    code, status, title = "snapshot_foreign", 400, "The snapshot token belongs elsewhere"
+
+
+class EpochAhead(InvalidRequest):
+    code, title = "epoch_ahead", "The epoch has not been issued"
+
+
+class TimeAhead(InvalidRequest):
+    code, title = "time_ahead", "The time lies in the future"
+
+
+class QueryNotEmbeddable(InvalidRequest):
+    code, title = "query_not_embeddable", "The corpus cannot embed text"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    code, title = "idempotency_key_reused", "The idempotency key was used for another request"
+
+
+class NotFound(RagverError):
+    code, status, title = "not_found", 404, "Not found"
+
+
+class CorpusNotFound(NotFound):
+    code, title = "corpus_not_found", "There is no such corpus"
+
+
+class DocumentNotFound(NotFound):
+    code, title = "document_not_found", "There is no such document"
+
+
+class Conflict(RagverError):
+    code, status, title = "conflict", 409, "The request does not fit the present state"
+
+
+class CorpusExists(Conflict):
+    code, title = "corpus_exists", "The corpus exists already"
+
+
+class DocumentExists(Conflict):
+    code, title = "document_exists", "The document exists already"
+
+
+class VersionConflict(Conflict):
+    code, title = "version_conflict", "The document has another version"
+
+
+class PreconditionFailed(Conflict):
+    code, status, title = "precondition_failed", 412, "The If-Match precondition does not hold"
+
+
+class SnapshotExpired(RagverError):
+    code, status, title = "snapshot_expired", 410, "The snapshot can no longer be read"
+
+
+class Busy(RagverError):
+    code, status, title, retryable = "busy", 503, "Too busy", True
+
+
+class CommitContention(Busy):
+    code, title = "commit_contention", "Other commits kept overtaking this one"
+
+
+class IndexLagging(Busy):
+    code, title = "index_lagging", "The index lags too far behind"
+
+
+class Unavailable(RagverError):
+    code, status, title, retryable = "unavailable", 503, "A store is unavailable", True
+
+
+class LedgerUnavailable(Unavailable):
+    code, title = "ledger_unavailable", "The ledger cannot be reached"
+
+
+class IndexUnavailable(Unavailable):
+    code, title = "index_unavailable", "The index cannot be reached"
+
+
+class EmbeddingUnavailable(Unavailable):
+    code, title = "embedding_unavailable", "The embedding service did not answer as it should"
+
+
+class SetupError(RagverError):
+    """The installation, not a request, is at fault; the command line shows it and exits with 2."""
+
+    code, title = "setup_error", "ragver is not set up"
+
+
+class DataDirInUse(SetupError):
+    code, title = "data_dir_in_use", "Another process holds the data directory"
+
+
+class LedgerNotMigrated(SetupError):
+    code, title = "ledger_not_migrated", "The ledger's schema is not current"
+
+
+class NotInstalled(SetupError):
+    code, title = "not_installed", "An optional package is missing"
+
+
+class SettingsInvalid(SetupError):
+    code, title = "settings_invalid", "The settings do not fit together"
