@@ -16,24 +16,16 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="PostgreSQL 15 or newer; unset: embedded")
     qdrant_url: str | None = Field(None, description="Qdrant server; unset: embedded")
     qdrant_api_key: SecretStr | None = None
-    data_dir: Path = Field(
-        Path(".ragver"), description="where the embedded stores and the generated secret live"
-    )
-    secret_key: SecretStr | None = Field(
-        None, description="signs snapshot tokens; needed when the ledger is a URL"
-    )
+    data_dir: Path = Field(Path(".ragver"), description="where the embedded stores and the generated secret live")
+    secret_key: SecretStr | None = Field(None, description="signs snapshot tokens; needed when the ledger is a URL")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
 
     document_bytes_max: int = Field(10 * 2**20, gt=0, description="UTF-8 bytes of one document's text")
     request_bytes_max: int = Field(64 * 2**20, gt=0, description="bytes of one request body")
     database_pool_max: int = Field(16, gt=0, description="connections to the ledger per process")
-    indexer_poll_ms: int = Field(
-        200, gt=0, description="how often the indexer looks for other processes' commits"
-    )
-    index_wait_ms_max: int = Field(
-        10_000, ge=0, description="how long a read waits when the tail is too long"
-    )
+    indexer_poll_ms: int = Field(200, gt=0, description="how often the indexer looks for other processes' commits")
+    index_wait_ms_max: int = Field(10_000, ge=0, description="how long a read waits when the tail is too long")
     tail_rows_max: int = Field(50_000, gt=0, description="chunks a strong read scores beside the index")
 
     embedding_provider: str = Field("hashing", description="what a corpus gets that names none")

@@ -87,9 +87,7 @@ Line = Annotated[str, BeforeValidator(_well_formed), AfterValidator(_printable)]
 Key = Annotated[Line, Field(min_length=1, max_length=1024, examples=["policies/leave.md"])]
 CorpusName = Annotated[
     str,
-    Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", examples=["handbook"], description="the corpus's name"
-    ),
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", examples=["handbook"], description="the corpus's name"),
 ]
 Label = Annotated[Line, Field(min_length=1, max_length=256, examples=["group:hr"])]
 Acl = Annotated[
@@ -103,9 +101,7 @@ Principals = Annotated[
 Metadata = Annotated[dict[str, JsonValue], AfterValidator(_clean_metadata)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=DIMENSIONS_MAX)]
-EpochNumber = Annotated[
-    int, Field(ge=0, le=2**53, description="the number of a commit; 0 is the empty corpus")
-]
+EpochNumber = Annotated[int, Field(ge=0, le=2**53, description="the number of a commit; 0 is the empty corpus")]
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 ChunkIdText = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", examples=["100042"])]
 
@@ -129,9 +125,7 @@ class Embedding(Body):
 
 
 class CorpusCreate(Body):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "handbook", "filterable": {"team": "keyword"}}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "handbook", "filterable": {"team": "keyword"}}]})
 
     name: CorpusName
     embedding: Embedding | None = None
@@ -178,9 +172,7 @@ class DocumentInput(Body):
     """A document's whole new state. What is left out is reset: no `acl` is `["*"]`, no `title` is none."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"text": "# Leave\n\nEveryone has 30 days of leave.", "title": "Leave"}]
-        }
+        json_schema_extra={"examples": [{"text": "# Leave\n\nEveryone has 30 days of leave.", "title": "Leave"}]}
     )
 
     text: Text | None = None
@@ -368,9 +360,7 @@ class Consistency(Body):
 class RetrieveRequest(Body):
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [
-                {"query": "How many days of leave do I have?", "k": 5, "principals": ["group:staff"]}
-            ]
+            "examples": [{"query": "How many days of leave do I have?", "k": 5, "principals": ["group:staff"]}]
         }
     )
 
@@ -391,9 +381,7 @@ class RetrieveRequest(Body):
         if self.as_of is not None and self.consistency is not None:
             raise PydanticCustomError("invalid_request", "give either `as_of` or `consistency`")
         if self.as_of is not None and self.as_of.tzinfo is None:
-            raise PydanticCustomError(
-                "invalid_request", "`as_of` needs a time zone, like 2026-01-31T12:00:00Z"
-            )
+            raise PydanticCustomError("invalid_request", "`as_of` needs a time zone, like 2026-01-31T12:00:00Z")
         return self
 
 
@@ -441,9 +429,7 @@ class CitationInput(Body):
 class ValidateRequest(Body):
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [
-                {"snapshot": "eyJ2Ij…", "answer": "You have 30 days of leave [1].", "policy": "strict"}
-            ]
+            "examples": [{"snapshot": "eyJ2Ij…", "answer": "You have 30 days of leave [1].", "policy": "strict"}]
         }
     )
 
@@ -468,9 +454,7 @@ class CitationVerdict(Body):
     document_key: str | None
     version: int | None = Field(description="the newest version that holds the chunk")
     died_epoch: int | None
-    superseded_by: int | None = Field(
-        description="the document's present version, when it no longer holds the chunk"
-    )
+    superseded_by: int | None = Field(description="the document's present version, when it no longer holds the chunk")
     detail: str
 
 

@@ -1,0 +1,195 @@
+"""Chunks as retrieval, validation and the indexer read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Row, text
+
+from ragver.ledger.database import Database
+from ragver.types import Cause, ChunkId, CorpusId, DocumentId, Epoch, GenerationId
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """A chunk with what is true of it and its document now.
+
+    `key`, `title`, `uri` and `version` are of the newest version that holds the chunk; `acl` is today's.
+    """
+
+    chunk_id: ChunkId
+    document_id: DocumentId
+    born_epoch: Epoch
+    died_epoch: Epoch | None
+    cause: Cause | None
+    text: str | None
+    """None once retention or erasure has removed it."""
+    document_alive: bool
+    document_version: int
+    key: str
+    title: str | None
+    uri: str | None
+    metadata: dict[str, Any]
+    version: int
+    acl: tuple[str, ...]
+
+    def alive_at(self, epoch: Epoch) -> bool:
+        return self.born_epoch <= epoch and (self.died_epoch is None or self.died_epoch > epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A chunk that was born, died, or got other labels or metadata: as it is now."""
+
+    chunk_id: ChunkId
+    document_id: DocumentId
+    born_epoch: Epoch
+    died_epoch: Epoch | None
+    touched_epoch: Epoch
+    acl: tuple[str, ...]
+    metadata: dict[str, Any]
+    vector: NDArray[np.float32] | None
+    """None once retention or erasure has removed it."""
+
+
+# Chunks by id, with their documents as they are now. The version is the one that died with the chunk, or the
+# document's present one.
+_RECORDS = text("""
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.cause, k.text, d.alive, d.version AS document_version,
+           d.acl, v.key, v.title, v.uri, v.metadata, v.version
+    FROM chunk k
+    JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
+    JOIN document_version v ON v.corpus_id = k.corpus_id AND v.document_id = k.document_id
+        AND CASE WHEN k.died_epoch IS NULL THEN v.version = d.version ELSE v.died_epoch = k.died_epoch END
+    WHERE k.corpus_id = :corpus AND k.id = ANY(CAST(:ids AS bigint[]))
+""")
+
+# The same, with key, title, metadata and version as they were at an epoch, and the horizon read last.
+_RECORDS_AT = text("""
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.cause, k.text, d.alive, d.version AS document_version,
+           d.acl, v.key, v.title, v.uri, v.metadata, v.version
+    FROM chunk k
+    JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
+    JOIN document_version v ON v.corpus_id = k.corpus_id AND v.document_id = k.document_id
+        AND v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)
+    WHERE k.corpus_id = :corpus AND k.id = ANY(CAST(:ids AS bigint[]))
+      AND k.born_epoch <= :epoch AND (k.died_epoch IS NULL OR k.died_epoch > :epoch)
+""")
+
+_CHANGE_COLUMNS = """
+    k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, d.metadata, e.vector
+    FROM chunk k
+    JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
+    LEFT JOIN embedding e ON e.corpus_id = k.corpus_id AND e.generation_id = :generation AND e.chunk_id = k.id
+"""
+
+# Changes after a place in the order of (epoch, chunk). The limit also keeps the planner from expecting a third
+# of the table behind the inequality.
+_CHANGES = text(f"""
+    SELECT {_CHANGE_COLUMNS}
+    WHERE k.corpus_id = :corpus AND (k.touched_epoch, k.id) > (:epoch, :chunk)
+    ORDER BY k.touched_epoch, k.id LIMIT :limit
+""")
+
+# Chunks alive at an epoch whose document's filterable metadata is another one now.
+_REDESCRIBED = text("""
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, v.metadata, e.vector
+    FROM document d
+    JOIN document_version v ON v.corpus_id = d.corpus_id AND v.document_id = d.id
+        AND v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)
+    JOIN chunk k ON k.corpus_id = d.corpus_id AND k.document_id = d.id
+        AND k.born_epoch <= :epoch AND (k.died_epoch IS NULL OR k.died_epoch > :epoch)
+    LEFT JOIN embedding e ON e.corpus_id = k.corpus_id AND e.generation_id = :generation AND e.chunk_id = k.id
+    WHERE d.corpus_id = :corpus AND d.metadata_epoch > :epoch
+    ORDER BY k.id LIMIT :limit
+""")
+
+# Documents that any commit after an epoch touched.
+_TOUCHED_DOCUMENTS = text("""
+    SELECT id FROM document WHERE corpus_id = :corpus AND touched_epoch > :epoch
+    ORDER BY touched_epoch LIMIT :limit
+""")
+
+
+async def records(database: Database, corpus: CorpusId, ids: Sequence[ChunkId]) -> dict[ChunkId, ChunkRecord]:
+    """The chunks that exist among `ids`, dead or alive, as they are now."""
+    rows = await database.fetch(_RECORDS, {"corpus": corpus, "ids": list(ids)})
+    return {ChunkId(row.id): _record(row) for row in rows}
+
+
+async def records_at(
+    database: Database, corpus: CorpusId, ids: Sequence[ChunkId], epoch: Epoch
+) -> dict[ChunkId, ChunkRecord]:
+    """The chunks among `ids` that are alive at `epoch`, described as they were then."""
+    rows = await database.fetch(_RECORDS_AT, {"corpus": corpus, "ids": list(ids), "epoch": epoch})
+    return {ChunkId(row.id): _record(row) for row in rows}
+
+
+def _record(row: Row[Any]) -> ChunkRecord:
+    return ChunkRecord(
+        chunk_id=ChunkId(row.id),
+        document_id=DocumentId(row.document_id),
+        born_epoch=Epoch(row.born_epoch),
+        died_epoch=None if row.died_epoch is None else Epoch(row.died_epoch),
+        cause=None if row.cause is None else Cause(row.cause),
+        text=row.text,
+        document_alive=row.alive,
+        document_version=row.document_version,
+        key=row.key,
+        title=row.title,
+        uri=row.uri,
+        metadata=row.metadata,
+        version=row.version,
+        acl=tuple(row.acl),
+    )
+
+
+async def changes(
+    database: Database,
+    corpus: CorpusId,
+    generation: GenerationId,
+    after: tuple[Epoch, ChunkId],
+    limit: int,
+) -> list[Change]:
+    """Up to `limit` changed chunks after a place in the order of (touched epoch, chunk id), in that order."""
+    epoch, chunk_id = after
+    parameters = {
+        "corpus": corpus,
+        "generation": generation,
+        "epoch": epoch,
+        "chunk": chunk_id,
+        "limit": limit,
+    }
+    return [_change(row) for row in await database.fetch(_CHANGES, parameters)]
+
+
+async def redescribed(
+    database: Database, corpus: CorpusId, generation: GenerationId, epoch: Epoch, limit: int
+) -> list[Change]:
+    """Up to `limit` chunks alive at `epoch`, with their metadata of then, whose document's filterable metadata
+    has changed since: what the index says of them no longer holds for that epoch."""
+    parameters = {"corpus": corpus, "generation": generation, "epoch": epoch, "limit": limit}
+    return [_change(row) for row in await database.fetch(_REDESCRIBED, parameters)]
+
+
+def _change(row: Row[Any]) -> Change:
+    return Change(
+        chunk_id=ChunkId(row.id),
+        document_id=DocumentId(row.document_id),
+        born_epoch=Epoch(row.born_epoch),
+        died_epoch=None if row.died_epoch is None else Epoch(row.died_epoch),
+        touched_epoch=Epoch(row.touched_epoch),
+        acl=tuple(row.acl),
+        metadata=row.metadata,
+        vector=None if row.vector is None else np.frombuffer(row.vector, dtype="<f4"),
+    )
+
+
+async def touched_documents(database: Database, corpus: CorpusId, since: Epoch, limit: int) -> list[DocumentId]:
+    """Up to `limit` documents that commits after `since` touched."""
+    parameters = {"corpus": corpus, "epoch": since, "limit": limit}
+    return [DocumentId(row.id) for row in await database.fetch(_TOUCHED_DOCUMENTS, parameters)]

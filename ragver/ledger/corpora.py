@@ -1,0 +1,225 @@
+"""Corpora and their heads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ragver import wire
+from ragver.errors import CorpusExists, CorpusNotFound
+from ragver.ledger.database import Database
+from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One index of a corpus: an embedding and the collection that holds its points."""
+
+    generation_id: GenerationId
+    collection: str
+    embedding: wire.Embedding
+
+    @property
+    def dimensions(self) -> int:
+        assert self.embedding.dimensions is not None, "the ledger only holds completed embeddings"
+        return self.embedding.dimensions
+
+    @property
+    def distance(self) -> Distance:
+        return self.embedding.distance
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusInfo:
+    """What does not change while a corpus exists, and its serving generation."""
+
+    corpus_id: CorpusId
+    name: str
+    filterable: Mapping[str, FieldType]
+    retention_s: int | None
+    verdict_ttl_ms: int
+    created_at: datetime
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a corpus stands, all read in one statement."""
+
+    epoch: Epoch
+    horizon: Epoch
+    payload_epoch: Epoch
+    """The newest epoch that changed access or filterable metadata of chunks that lived on."""
+    applied: Epoch
+    """The epoch up to which the serving generation's index holds every change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    head: Head
+    documents: int
+    chunks: int
+
+
+_INSERT = text("""
+    INSERT INTO corpus (name, embedding, filterable, retention_s, verdict_ttl_ms)
+    VALUES (:name, CAST(:embedding AS jsonb), CAST(:filterable AS jsonb), :retention_s, :verdict_ttl_ms)
+    RETURNING id
+""")
+
+# A collection's name tells corpus and generation, and the ledger, since several may share an index.
+_INSERT_GENERATION = text("""
+    INSERT INTO index_generation (corpus_id, embedding, collection, state)
+    SELECT :corpus, CAST(:embedding AS jsonb),
+           'ragver_' || left(replace(ledger.id::text, '-', ''), 12) || '_c' || :corpus
+           || '_g' || nextval(pg_get_serial_sequence('index_generation', 'id')), 'serving'
+    FROM ledger
+""")
+
+_INFO_COLUMNS = """
+    c.id, c.name, c.filterable, c.retention_s, c.verdict_ttl_ms, c.created_at,
+    g.id AS generation_id, g.collection, g.embedding
+    FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.state = 'serving'
+"""
+
+# One corpus by its name.
+_INFO = text(f"SELECT {_INFO_COLUMNS} WHERE c.name = :name")
+
+# Every corpus, by name.
+_INFOS = text(f"SELECT {_INFO_COLUMNS} ORDER BY c.name")
+
+# The head: what every read and every verdict begins with.
+_HEAD = text("""
+    SELECT c.epoch, c.horizon, c.payload_epoch, g.applied_epoch
+    FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.state = 'serving'
+    WHERE c.id = :corpus
+""")
+
+# Head and sizes.
+_FIGURES = text("""
+    SELECT c.epoch, c.horizon, c.payload_epoch, g.applied_epoch,
+           (SELECT count(*) FROM document WHERE corpus_id = c.id AND alive) AS documents,
+           (SELECT count(*) FROM chunk WHERE corpus_id = c.id AND died_epoch IS NULL) AS chunks
+    FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.state = 'serving'
+    WHERE c.id = :corpus
+""")
+
+# The newest epoch committed by a time. FOR SHARE waits for a commit in flight, whose time may already lie
+# before the one asked for: without it the same question could later have another answer.
+_EPOCH_AT = text("""
+    WITH settled AS (SELECT id, clock_timestamp() AS now FROM corpus WHERE id = :corpus FOR SHARE)
+    SELECT now FROM settled
+""")
+_EPOCH_COMMITTED_BY = text("""
+    SELECT epoch FROM commit_log WHERE corpus_id = :corpus AND committed_at <= :time
+    ORDER BY committed_at DESC, epoch DESC LIMIT 1
+""")
+
+_LEDGER_ID = text("SELECT id FROM ledger")
+
+_TABLES_WITH_CORPUS = ("embedding", "chunk", "document_version", "document", "commit_log", "index_generation")
+
+
+async def ledger_id(database: Database) -> UUID:
+    """Who this ledger is."""
+    found: UUID = (await database.fetch(_LEDGER_ID))[0].id
+    return found
+
+
+async def create(database: Database, wanted: wire.CorpusCreate, embedding: wire.Embedding) -> CorpusInfo:
+    """Make an empty corpus with one serving generation. Raises ``CorpusExists``."""
+    try:
+        async with database.transaction() as connection:
+            await _insert(connection, wanted, embedding)
+    except IntegrityError:
+        raise CorpusExists(f"there is a corpus {wanted.name!r} already; choose another name or delete it") from None
+    return await get(database, wanted.name)
+
+
+async def _insert(connection: AsyncConnection, wanted: wire.CorpusCreate, embedding: wire.Embedding) -> None:
+    parameters = {
+        "name": wanted.name,
+        "embedding": embedding.model_dump_json(),
+        "filterable": json.dumps(wanted.filterable),
+        "retention_s": wanted.retention_s,
+        "verdict_ttl_ms": wanted.verdict_ttl_ms,
+    }
+    corpus = (await connection.execute(_INSERT, parameters)).scalar_one()
+    await connection.execute(_INSERT_GENERATION, {"corpus": corpus, "embedding": parameters["embedding"]})
+
+
+async def get(database: Database, name: str) -> CorpusInfo:
+    """The corpus of this name. Raises ``CorpusNotFound``."""
+    rows = await database.fetch(_INFO, {"name": name})
+    if not rows:
+        raise CorpusNotFound(f"there is no corpus {name!r}; create it with POST /v1/corpora or `ragver corpus create`")
+    return _info(rows[0])
+
+
+async def all_of(database: Database) -> list[CorpusInfo]:
+    """Every corpus, by name."""
+    return [_info(row) for row in await database.fetch(_INFOS)]
+
+
+async def delete(database: Database, corpus: CorpusId) -> None:
+    """Remove a corpus and everything of it from the ledger; its collection is the caller's to drop."""
+    async with database.transaction() as connection:
+        # The lock first: a commit in flight ends before, and a later one finds no corpus.
+        await connection.execute(text("SELECT 1 FROM corpus WHERE id = :corpus FOR UPDATE"), {"corpus": corpus})
+        for table in _TABLES_WITH_CORPUS:
+            await connection.execute(text(f"DELETE FROM {table} WHERE corpus_id = :corpus"), {"corpus": corpus})
+        await connection.execute(text("DELETE FROM corpus WHERE id = :corpus"), {"corpus": corpus})
+
+
+async def head(database: Database, corpus: CorpusId) -> Head:
+    """Where the corpus stands now. Raises ``CorpusNotFound``."""
+    return _head(await _one(database, _HEAD, corpus))
+
+
+async def figures(database: Database, corpus: CorpusId) -> Figures:
+    """Head and sizes. Counts, so it takes time in proportion to the corpus."""
+    row = await _one(database, _FIGURES, corpus)
+    return Figures(_head(row), row.documents, row.chunks)
+
+
+async def epoch_at(database: Database, corpus: CorpusId, time: datetime) -> tuple[Epoch, datetime]:
+    """The newest epoch committed by `time`, and the database's clock when it was looked up.
+
+    The answer for a `time` that the clock has reached never changes.
+    """
+    now: datetime = (await _one(database, _EPOCH_AT, corpus)).now
+    rows = await database.fetch(_EPOCH_COMMITTED_BY, {"corpus": corpus, "time": time})
+    return Epoch(rows[0].epoch if rows else 0), now
+
+
+async def _one(database: Database, statement: Any, corpus: CorpusId) -> Row[Any]:
+    rows = await database.fetch(statement, {"corpus": corpus})
+    if not rows:
+        raise CorpusNotFound("the corpus was deleted meanwhile")
+    return rows[0]
+
+
+def _head(row: Row[Any]) -> Head:
+    return Head(Epoch(row.epoch), Epoch(row.horizon), Epoch(row.payload_epoch), Epoch(row.applied_epoch))
+
+
+def _info(row: Row[Any]) -> CorpusInfo:
+    return CorpusInfo(
+        corpus_id=CorpusId(row.id),
+        name=row.name,
+        filterable={name: FieldType(kind) for name, kind in row.filterable.items()},
+        retention_s=row.retention_s,
+        verdict_ttl_ms=row.verdict_ttl_ms,
+        created_at=row.created_at,
+        generation=Generation(
+            GenerationId(row.generation_id), row.collection, wire.Embedding.model_validate(row.embedding)
+        ),
+    )

@@ -1,0 +1,139 @@
+"""Documents at an epoch, their versions, and the change feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+
+from ragver import wire
+from ragver.ledger.database import Database
+from ragver.types import Cause, CorpusId, Epoch
+
+_ALIVE_AT = "v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)"
+
+# A document at an epoch with its chunks in order, and the horizon that says whether that epoch is whole.
+# `chunks` is NULL for an empty document; a chunk whose text is gone shows as NULL in `texts`.
+_DOCUMENT = text(f"""
+    SELECT c.epoch AS head, c.horizon, v.key, v.version, v.born_epoch, v.died_epoch, v.title, v.uri,
+           v.metadata, v.acl, v.chunk_ids, t.texts
+    FROM corpus c
+    LEFT JOIN document_version v ON v.corpus_id = c.id AND v.key = :key AND {_ALIVE_AT}
+    LEFT JOIN LATERAL (
+        SELECT array_agg(k.text ORDER BY u.place) AS texts
+        FROM unnest(v.chunk_ids) WITH ORDINALITY AS u(id, place)
+        JOIN chunk k ON k.corpus_id = c.id AND k.id = u.id
+    ) t ON true
+    WHERE c.id = :corpus
+""")
+
+# Documents alive at an epoch in the order of their keys (bytewise), after a key.
+_DOCUMENTS = text(f"""
+    SELECT v.key, v.version, v.title, v.uri, v.born_epoch FROM document_version v
+    WHERE v.corpus_id = :corpus AND starts_with(v.key, :prefix) AND v.key >= :prefix AND v.key > :after
+      AND {_ALIVE_AT}
+    ORDER BY v.key LIMIT :limit
+""")
+
+# All versions of the document that lives under a key, or was the last to do so, oldest first.
+_VERSIONS = text("""
+    SELECT v.* FROM document_version v
+    WHERE v.corpus_id = :corpus AND v.document_id = (
+        SELECT document_id FROM document_version WHERE corpus_id = :corpus AND key = :key
+        ORDER BY version DESC LIMIT 1)
+    ORDER BY v.version
+""")
+
+# The change feed after an epoch, oldest first.
+_COMMITS = text("""
+    SELECT epoch, committed_at, actor, reason, idempotency_key, summary FROM commit_log
+    WHERE corpus_id = :corpus AND epoch > :since ORDER BY epoch LIMIT :limit
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A document looked up at an epoch, with the bounds within which the answer means something."""
+
+    head: Epoch
+    horizon: Epoch
+    document: wire.Document | None
+
+
+async def at_epoch(database: Database, corpus: CorpusId, key: str, epoch: Epoch) -> Reading | None:
+    """The document under `key` at `epoch`; None if there is no such corpus any more."""
+    rows = await database.fetch(_DOCUMENT, {"corpus": corpus, "key": key, "epoch": epoch})
+    if not rows:
+        return None
+    row = rows[0]
+    document = _document(row) if row.key is not None else None
+    return Reading(Epoch(row.head), Epoch(row.horizon), document)
+
+
+def _document(row: Row[Any]) -> wire.Document:
+    texts = row.texts or []
+    chunks = [
+        wire.Chunk(chunk_id=str(chunk_id), text=chunk_text or "")
+        for chunk_id, chunk_text in zip(row.chunk_ids, texts, strict=True)
+    ]
+    return wire.Document(
+        key=row.key,
+        version=row.version,
+        born_epoch=row.born_epoch,
+        died_epoch=row.died_epoch,
+        title=row.title,
+        uri=row.uri,
+        metadata=row.metadata,
+        acl=row.acl,
+        text="".join(chunk.text for chunk in chunks),
+        chunks=chunks,
+    )
+
+
+async def page(
+    database: Database, corpus: CorpusId, epoch: Epoch, prefix: str, after: str, limit: int
+) -> list[wire.DocumentSummary]:
+    """Up to `limit` documents alive at `epoch` whose keys start with `prefix` and come after `after`."""
+    parameters = {"corpus": corpus, "epoch": epoch, "prefix": prefix, "after": after, "limit": limit}
+    rows = await database.fetch(_DOCUMENTS, parameters)
+    return [
+        wire.DocumentSummary(key=row.key, version=row.version, title=row.title, uri=row.uri, born_epoch=row.born_epoch)
+        for row in rows
+    ]
+
+
+async def versions(database: Database, corpus: CorpusId, key: str) -> list[wire.DocumentVersion]:
+    """The history of the document that lives under `key`, or was the last to do so; empty if there was none."""
+    rows = await database.fetch(_VERSIONS, {"corpus": corpus, "key": key})
+    return [
+        wire.DocumentVersion(
+            version=row.version,
+            key=row.key,
+            born_epoch=row.born_epoch,
+            died_epoch=row.died_epoch,
+            cause=None if row.cause is None else Cause(row.cause),
+            title=row.title,
+            uri=row.uri,
+            metadata=row.metadata,
+            acl=row.acl,
+            chunks=len(row.chunk_ids),
+        )
+        for row in rows
+    ]
+
+
+async def commits(database: Database, corpus: CorpusId, since: Epoch, limit: int) -> list[wire.CommitEntry]:
+    """Up to `limit` commits after epoch `since`, oldest first."""
+    rows = await database.fetch(_COMMITS, {"corpus": corpus, "since": since, "limit": limit})
+    return [
+        wire.CommitEntry(
+            epoch=row.epoch,
+            committed_at=row.committed_at,
+            actor=row.actor,
+            reason=row.reason,
+            idempotency_key=row.idempotency_key,
+            documents=[wire.DocumentChange(**document) for document in row.summary],
+        )
+        for row in rows
+    ]

@@ -1,0 +1,204 @@
+"""The ledger's tables, as SQLAlchemy Core declares them.
+
+Every primary key starts with the corpus, so that a ledger can be partitioned or distributed by corpus. The
+tables that a commit fills carry no foreign keys: they are written by one statement only
+(``ragver.ledger.commits``), and a key check for each of ten thousand chunks would cost more than the insert.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
+
+CHUNK_ID_FIRST = 100_001
+"""Above ``types.REF_MAX``, so that chunk ids and refs cannot be mistaken for each other in a text."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+chunk_id_seq = Sequence("chunk_id_seq", start=CHUNK_ID_FIRST, metadata=metadata)
+document_id_seq = Sequence("document_id_seq", metadata=metadata)
+
+# One row: who this ledger is. Snapshot tokens carry its id, so that a token from elsewhere is recognised.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("singleton", Boolean, server_default=text("true"), nullable=False),
+    Column("id", Uuid, server_default=text("gen_random_uuid()"), nullable=False),
+    PrimaryKeyConstraint("singleton"),
+    CheckConstraint("singleton", name="one_row"),
+)
+
+# The row lock on `corpus` is what makes epoch order commit order.
+corpus = Table(
+    "corpus",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("epoch", BigInteger, server_default=text("0"), nullable=False),
+    Column("horizon", BigInteger, server_default=text("0"), nullable=False),
+    # The newest epoch that changed access or filterable metadata of chunks that lived on.
+    Column("payload_epoch", BigInteger, server_default=text("0"), nullable=False),
+    Column("last_committed_at", DateTime(timezone=True)),
+    Column("embedding", JSONB, nullable=False),
+    Column("filterable", JSONB, nullable=False),
+    Column("retention_s", BigInteger),
+    Column("verdict_ttl_ms", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("name"),
+)
+
+commit_log = Table(
+    "commit_log",
+    metadata,
+    Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("committed_at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text),
+    Column("reason", Text),
+    Column("idempotency_key", Text),
+    Column("request_hash", LargeBinary, nullable=False),
+    # The documents of the answer, so that a repeated request is answered the same.
+    Column("summary", JSONB, nullable=False),
+    Column("prev_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("corpus_id", "epoch"),
+    Index(
+        "commit_log_idempotency_key",
+        "corpus_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    Index(None, "corpus_id", "committed_at"),
+)
+
+document = Table(
+    "document",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("key", Text(collation="C"), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("alive", Boolean, nullable=False),
+    # Today's access list and metadata; for a dead document the last ones.
+    Column("acl", JSONB, nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    Column("touched_epoch", BigInteger, nullable=False),
+    # The newest epoch that changed filterable metadata while the document lived.
+    Column("metadata_epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("corpus_id", "id"),
+    # Deferred, because one commit may delete a document and rename another onto its key.
+    ExcludeConstraint(
+        ("corpus_id", "="),
+        ("key", "="),
+        where=text("alive"),
+        using="btree",
+        deferrable=True,
+        initially="DEFERRED",
+        name="document_living_key",
+    ),
+    Index(None, "corpus_id", "key"),
+    Index(None, "corpus_id", "touched_epoch"),
+)
+
+document_version = Table(
+    "document_version",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("document_id", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("key", Text(collation="C"), nullable=False),
+    Column("born_epoch", BigInteger, nullable=False),
+    Column("died_epoch", BigInteger),
+    Column("cause", Text),
+    Column("title", Text),
+    Column("uri", Text),
+    Column("metadata", JSONB, nullable=False),
+    Column("acl", JSONB, nullable=False),
+    # In the order of the text: their texts joined are the text as it was put.
+    Column("chunk_ids", ARRAY(BigInteger), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "document_id", "version"),
+    Index(None, "corpus_id", "key", "version"),
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("document_id", BigInteger, nullable=False),
+    Column("content_hash", LargeBinary, nullable=False),
+    # NULL once retention or erasure has removed it; the rest of the row stays as the tombstone.
+    Column("text", Text),
+    Column("born_epoch", BigInteger, nullable=False),
+    Column("died_epoch", BigInteger),
+    Column("cause", Text),
+    Column("touched_epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("corpus_id", "id"),
+    Index(None, "corpus_id", "touched_epoch", "id"),
+    Index(None, "corpus_id", "document_id"),
+    Index(None, "corpus_id", "content_hash"),
+)
+
+index_generation = Table(
+    "index_generation",
+    metadata,
+    Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("embedding", JSONB, nullable=False),
+    Column("collection", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("applied_epoch", BigInteger, server_default=text("0"), nullable=False),
+    Column("leader_term", BigInteger, server_default=text("0"), nullable=False),
+    Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "id"),
+    UniqueConstraint("collection"),
+    CheckConstraint("state IN ('building', 'serving', 'retired')", name="state"),
+    Index(
+        "index_generation_serving",
+        "corpus_id",
+        unique=True,
+        postgresql_where=text("state = 'serving'"),
+    ),
+)
+
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("generation_id", BigInteger, nullable=False),
+    Column("chunk_id", BigInteger, nullable=False),
+    # float32, little-endian, as the index holds it.
+    Column("vector", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("corpus_id", "generation_id", "chunk_id"),
+)
