@@ -31,6 +31,4 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        deadline = self.monotonic() + seconds
-        while (left := deadline - self.monotonic()) > 0:
-            await asyncio.sleep(left)
+        await asyncio.sleep(seconds)

@@ -11,12 +11,18 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from ragver.errors import LedgerUnavailable, SettingsInvalid
 
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 60
 POOL_WAIT_S_MAX = 10
+CONNECT_ARGUMENTS = {
+    "timeout": CONNECT_TIMEOUT_S,
+    "command_timeout": COMMAND_TIMEOUT_S,
+    "server_settings": {"application_name": "ragver", "jit": "off"},
+}
 
 Rows = Sequence[Row[Any]]
 
@@ -48,11 +54,7 @@ class Database:
             pool_size=pool_max,
             max_overflow=0,
             pool_timeout=POOL_WAIT_S_MAX,
-            connect_args={
-                "timeout": CONNECT_TIMEOUT_S,
-                "command_timeout": COMMAND_TIMEOUT_S,
-                "server_settings": {"application_name": "ragver", "jit": "off"},
-            },
+            connect_args=CONNECT_ARGUMENTS,
         )
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -80,6 +82,20 @@ class Database:
         with failures_named():
             async with self._engine.begin() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def own_connection(self) -> AsyncIterator[AsyncConnection]:
+        """An autocommit connection outside the pool, for session locks; closed at the end of the block."""
+        engine = create_async_engine(self._engine.url, poolclass=NullPool, connect_args=CONNECT_ARGUMENTS)
+        try:
+            with failures_named():
+                connection = await engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+            try:
+                yield connection
+            finally:
+                await connection.close()
+        finally:
+            await engine.dispose()
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ragver.ledger.database import Database
-from ragver.types import CorpusId, Epoch, GenerationId
+from ragver import wire
+from ragver.ledger.corpora import Generation
+from ragver.ledger.database import Database, failures_named
+from ragver.types import CorpusId, Epoch, FieldType, GenerationId
 
 # Advisory locks live in one space per database: this half keeps ours apart from other programs'.
 LEADER_LOCK_CLASS = 0x72616776
@@ -25,9 +28,20 @@ class Leadership:
     term: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A generation and how far it is behind its corpus."""
+
+    corpus: CorpusId
+    corpus_name: str
+    head: Epoch
+    filterable: Mapping[str, FieldType]
+    generation: Generation
+    applied: Epoch
+
+
 # Session-level: PostgreSQL itself lets go when the leader's connection ends, however the leader ended.
 _TRY_LEAD = text("SELECT pg_try_advisory_lock(:class, CAST(:generation AS int))")
-_RESIGN = text("SELECT pg_advisory_unlock(:class, CAST(:generation AS int))")
 
 # A term begins: whoever led before can no longer advance.
 _BEGIN_TERM = text("""
@@ -35,7 +49,12 @@ _BEGIN_TERM = text("""
     WHERE corpus_id = :corpus AND id = :generation RETURNING leader_term
 """)
 
-_APPLIED = text("SELECT applied_epoch FROM index_generation WHERE corpus_id = :corpus AND id = :generation")
+# Every generation that has to follow its corpus.
+_STANDINGS = text("""
+    SELECT c.id AS corpus_id, c.name, c.epoch, c.filterable, g.id, g.collection, g.embedding, g.applied_epoch
+    FROM index_generation g JOIN corpus c ON c.id = g.corpus_id
+    WHERE g.state IN ('building', 'serving') ORDER BY g.id
+""")
 
 # Conditional on the term, and never backwards.
 _ADVANCE = text("""
@@ -51,37 +70,46 @@ _RESET = text("""
 """)
 
 
-@asynccontextmanager
-async def leadership(
-    database: Database, corpus: CorpusId, generation: GenerationId
-) -> AsyncIterator[Leadership | None]:
-    """Try to lead the generation for the block; None while another process does.
+class Elections:
+    """Leadership of any number of generations, all held by one connection.
 
-    Holds one connection. When that connection is lost the lock is too, and another leader's term ends ours.
+    When that connection is lost PostgreSQL lets go of the locks, and the terms that others begin end ours.
     """
-    async with database.autocommit() as connection:
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._held: dict[GenerationId, Leadership] = {}
+
+    async def lead(self, corpus: CorpusId, generation: GenerationId) -> Leadership | None:
+        """Our leadership of the generation, taken now if it was free; None while another process leads."""
+        with failures_named():
+            if generation not in self._held and await self._lock(generation):
+                parameters = {"corpus": corpus, "generation": generation}
+                term = (await self._connection.execute(_BEGIN_TERM, parameters)).scalar_one_or_none()
+                if term is not None:
+                    self._held[generation] = Leadership(corpus, generation, term)
+        return self._held.get(generation)
+
+    async def _lock(self, generation: GenerationId) -> bool:
         parameters = {"class": LEADER_LOCK_CLASS, "generation": generation}
-        if not (await connection.execute(_TRY_LEAD, parameters)).scalar_one():
-            yield None
-            return
-        try:
-            yield await _begin_term(connection, corpus, generation)
-        finally:
-            if not connection.invalidated:
-                await connection.execute(_RESIGN, parameters)
+        return bool((await self._connection.execute(_TRY_LEAD, parameters)).scalar_one())
+
+    async def check(self) -> None:
+        """Raise ``LedgerUnavailable`` if the connection, and with it every leadership, is lost."""
+        with failures_named():
+            await self._connection.execute(text("SELECT 1"))
 
 
-async def _begin_term(connection: AsyncConnection, corpus: CorpusId, generation: GenerationId) -> Leadership | None:
-    parameters = {"corpus": corpus, "generation": generation}
-    term = (await connection.execute(_BEGIN_TERM, parameters)).scalar_one_or_none()
-    return None if term is None else Leadership(corpus, generation, term)
+@asynccontextmanager
+async def elections(database: Database) -> AsyncIterator[Elections]:
+    """Stand for leadership until the end of the block; PostgreSQL frees the locks however it ends."""
+    async with database.own_connection() as connection:
+        yield Elections(connection)
 
 
-async def applied(database: Database, leadership: Leadership) -> Epoch:
-    """How far the generation is."""
-    parameters = {"corpus": leadership.corpus, "generation": leadership.generation}
-    rows = await database.fetch(_APPLIED, parameters)
-    return Epoch(rows[0].applied_epoch if rows else 0)
+async def all_of(database: Database) -> list[Standing]:
+    """Every generation that is kept up to date, with how far it is."""
+    return [_standing(row) for row in await database.fetch(_STANDINGS)]
 
 
 async def advance(database: Database, leadership: Leadership, epoch: Epoch) -> bool:
@@ -95,6 +123,17 @@ async def reset(database: Database, leadership: Leadership) -> None:
     """Say that the index holds nothing."""
     async with database.autocommit() as connection:
         await connection.execute(_RESET, _key(leadership))
+
+
+def _standing(row: Row[Any]) -> Standing:
+    return Standing(
+        corpus=CorpusId(row.corpus_id),
+        corpus_name=row.name,
+        head=Epoch(row.epoch),
+        filterable={name: FieldType(kind) for name, kind in row.filterable.items()},
+        generation=Generation(GenerationId(row.id), row.collection, wire.Embedding.model_validate(row.embedding)),
+        applied=Epoch(row.applied_epoch),
+    )
 
 
 def _key(leadership: Leadership) -> dict[str, int]:

@@ -1,0 +1,164 @@
+"""Carries the ledger's changes into the index and says how far it has come.
+
+The ledger is the outbox: what has to be done are the chunks touched after the applied epoch. Everything is
+idempotent, so a start from any point is right: points are inserted if they are not there, then deaths marked,
+then payloads renewed where they are older, then the applied epoch advanced, conditional on the leader's term.
+A leader that was paused and wakes up late repeats writes that change nothing, and cannot advance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragver.clock import Clock
+from ragver.errors import Unavailable
+from ragver.filters import projection
+from ragver.index.port import Collection, Index, Payload, Point
+from ragver.ledger import chunks, generations
+from ragver.ledger.chunks import Change
+from ragver.ledger.database import Database
+from ragver.ledger.generations import Elections, Leadership, Standing
+from ragver.overlay import CHUNK_ID_LAST
+from ragver.telemetry import Metrics, logger
+from ragver.types import ChunkId, Epoch, GenerationId
+
+BATCH_CHANGES_MAX = 2_000
+RETRY_S = 1.0
+"""How long to wait when a store is away, or when another process leads."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where the work on a generation stands: everything up to this place in (epoch, chunk) is in the index."""
+
+    leadership: Leadership
+    place: tuple[Epoch, ChunkId]
+
+
+class Indexer:
+    """Keeps the index of every corpus up to date, for as long as it runs."""
+
+    def __init__(self, database: Database, index: Index, clock: Clock, poll_s: float, metrics: Metrics) -> None:
+        self._database = database
+        self._index = index
+        self._clock = clock
+        self._poll_s = poll_s
+        self._metrics = metrics
+        self._woken = asyncio.Event()
+        self._progress: dict[GenerationId, _Progress] = {}
+
+    def wake(self) -> None:
+        """There is something to do now; do not wait for the next poll."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work until cancelled. A store that is away is waited for."""
+        while True:
+            try:
+                async with generations.elections(self._database) as elections:
+                    self._progress.clear()
+                    await self._serve(elections)
+            except Unavailable as error:
+                logger.warning("indexer_waits", code=error.code, detail=error.detail)
+                await self._clock.sleep(RETRY_S)
+
+    async def _serve(self, elections: Elections) -> None:
+        while True:
+            await elections.check()
+            self._woken.clear()
+            standings = await generations.all_of(self._database)
+            worked = [await self._step(elections, standing) for standing in standings]
+            if not any(worked):
+                await self._rest()
+
+    async def _rest(self) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), self._poll_s)
+        except TimeoutError:
+            return
+
+    async def _step(self, elections: Elections, standing: Standing) -> bool:
+        """One batch for one generation; False if there was nothing to do."""
+        self._metrics.lag_epochs.labels(standing.corpus_name).set(standing.head - standing.applied)
+        progress = await self._lead(elections, standing)
+        if progress is None or progress.place[0] >= standing.head:
+            return False
+        found = await chunks.changes(
+            self._database,
+            standing.corpus,
+            standing.generation.generation_id,
+            progress.place,
+            BATCH_CHANGES_MAX,
+        )
+        await self.apply(standing, found)
+        await self._advance(progress, standing, found)
+        return True
+
+    async def _lead(self, elections: Elections, standing: Standing) -> _Progress | None:
+        """Our progress on the generation, if we lead it; its collection exists from then on."""
+        known = self._progress.get(standing.generation.generation_id)
+        if known is not None:
+            return known
+        leadership = await elections.lead(standing.corpus, standing.generation.generation_id)
+        if leadership is None:
+            return None
+        applied = standing.applied
+        if await self._index.ensure(collection_of(standing)) and applied > 0:
+            logger.warning("index_lost", corpus=standing.corpus_name, applied_epoch=applied)
+            await generations.reset(self._database, leadership)
+            applied = Epoch(0)
+        progress = _Progress(leadership, (applied, CHUNK_ID_LAST))
+        self._progress[standing.generation.generation_id] = progress
+        return progress
+
+    async def _advance(self, progress: _Progress, standing: Standing, found: Sequence[Change]) -> None:
+        """Move on behind what was applied; the applied epoch only ever names epochs that are complete."""
+        if len(found) < BATCH_CHANGES_MAX:
+            complete = standing.head
+            progress.place = (complete, CHUNK_ID_LAST)
+        else:
+            last = found[-1]
+            complete = Epoch(last.touched_epoch - 1)
+            progress.place = (last.touched_epoch, last.chunk_id)
+        if complete > standing.applied and not await generations.advance(self._database, progress.leadership, complete):
+            logger.warning("leadership_lost", corpus=standing.corpus_name, term=progress.leadership.term)
+            del self._progress[standing.generation.generation_id]
+
+    async def apply(self, standing: Standing, found: Sequence[Change]) -> None:
+        """Make the index hold these changes; it may hold them already."""
+        collection = collection_of(standing)
+        payloads = {change.chunk_id: _payload(collection, change) for change in found}
+        points = [
+            Point(change.chunk_id, change.vector, payloads[change.chunk_id])
+            for change in found
+            if change.vector is not None
+        ]
+        deaths = {change.chunk_id: change.died_epoch for change in found if change.died_epoch is not None}
+        renewed = {
+            change.chunk_id: payloads[change.chunk_id]
+            for change in found
+            if change.died_epoch is None and change.touched_epoch > change.born_epoch
+        }
+        await self._index.upsert(collection, points)
+        await self._index.mark_dead(collection, deaths)
+        await self._index.refresh_payload(collection, renewed)
+        self._metrics.indexed.inc(len(found))
+
+
+def collection_of(standing: Standing) -> Collection:
+    """Where the points of a generation are."""
+    generation = standing.generation
+    return Collection(generation.collection, generation.dimensions, generation.distance, standing.filterable)
+
+
+def _payload(collection: Collection, change: Change) -> Payload:
+    return Payload(
+        document_id=change.document_id,
+        born_epoch=change.born_epoch,
+        died_epoch=change.died_epoch,
+        touched_epoch=change.touched_epoch,
+        acl=change.acl,
+        metadata=projection(change.metadata, collection.filterable),
+    )

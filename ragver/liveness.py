@@ -1,0 +1,117 @@
+"""What this process knows of a corpus, and how it makes sure that it is still so.
+
+A view keeps chunk records as of the newest head it has seen. Asking for a fresh head reads the corpus row, and,
+if it has moved, which documents were touched since: their records are forgotten. What remains was not touched
+by any commit up to that head, so it is true at that head. No answer is ever given from the view alone: the
+fresh read comes first, and everybody who waits at the same moment shares one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ragver.coalesce import Coalesced
+from ragver.errors import CorpusNotFound
+from ragver.ledger import chunks, corpora
+from ragver.ledger.chunks import ChunkRecord
+from ragver.ledger.corpora import CorpusInfo, Head
+from ragver.ledger.database import Database
+from ragver.types import ChunkId, DocumentId, Epoch
+
+RECORDS_MAX = 50_000
+TOUCHED_DOCUMENTS_MAX = 10_000
+
+
+class CorpusView:
+    """One corpus as this process has last seen it."""
+
+    def __init__(self, database: Database, info: CorpusInfo) -> None:
+        self.info = info
+        self.last: Head | None = None
+        """The newest head seen; a hint, never an answer."""
+        self._database = database
+        self._records: dict[ChunkId, ChunkRecord] = {}
+        self._chunks_of: defaultdict[DocumentId, set[ChunkId]] = defaultdict(set)
+        self._fresh = Coalesced(self._refresh)
+
+    async def fresh(self) -> Head:
+        """The head as of a read that began after this call; the view is then true at that head."""
+        return await self._fresh()
+
+    @property
+    def seen(self) -> Epoch:
+        """The epoch up to which every touched document has been forgotten."""
+        return Epoch(0) if self.last is None else self.last.epoch
+
+    async def _refresh(self) -> Head:
+        head = await corpora.head(self._database, self.info.corpus_id)
+        if self._records and head.epoch != self.seen:
+            limit = TOUCHED_DOCUMENTS_MAX + 1
+            touched = await chunks.touched_documents(self._database, self.info.corpus_id, self.seen, limit)
+            self._forget(touched, everything=len(touched) == limit or head.epoch < self.seen)
+        self.last = head
+        return head
+
+    def _forget(self, documents: Sequence[DocumentId], *, everything: bool) -> None:
+        if everything:
+            self._records.clear()
+            self._chunks_of.clear()
+        for document in documents:
+            for chunk_id in self._chunks_of.pop(document, ()):
+                self._records.pop(chunk_id, None)
+
+    async def records(self, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, ChunkRecord]:
+        """The chunks that exist among `chunk_ids`, dead or alive; true at ``seen`` or at a later epoch."""
+        found = {chunk_id: record for chunk_id in chunk_ids if (record := self._records.get(chunk_id)) is not None}
+        missing = [chunk_id for chunk_id in chunk_ids if chunk_id not in found]
+        if missing:
+            found |= await self._look_up(missing)
+        return found
+
+    async def _look_up(self, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, ChunkRecord]:
+        seen = self.seen
+        found = await chunks.records(self._database, self.info.corpus_id, chunk_ids)
+        # Had the view moved on meanwhile, it may have forgotten a document that this answer still shows as it
+        # was, and would then keep it for good.
+        if self.seen == seen:
+            self._remember(found)
+        return found
+
+    def _remember(self, records: dict[ChunkId, ChunkRecord]) -> None:
+        for chunk_id, record in records.items():
+            self._records[chunk_id] = record
+            self._chunks_of[record.document_id].add(chunk_id)
+        while len(self._records) > RECORDS_MAX:
+            oldest = next(iter(self._records))
+            self._chunks_of[self._records.pop(oldest).document_id].discard(oldest)
+
+
+class Views:
+    """The views of this process, by corpus name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._views: dict[str, CorpusView] = {}
+
+    async def get(self, name: str) -> CorpusView:
+        """The view of the corpus of this name. Raises ``CorpusNotFound``."""
+        view = self._views.get(name)
+        if view is None:
+            view = CorpusView(self._database, await corpora.get(self._database, name))
+            self._views[name] = view
+        return view
+
+    async def fresh(self, name: str) -> tuple[CorpusView, Head]:
+        """The view and a fresh head, also when the corpus was deleted and made again under the same name."""
+        view = await self.get(name)
+        try:
+            return view, await view.fresh()
+        except CorpusNotFound:
+            self.forget(name)
+            view = await self.get(name)
+            return view, await view.fresh()
+
+    def forget(self, name: str) -> None:
+        """Let go of what is known of a corpus."""
+        self._views.pop(name, None)
