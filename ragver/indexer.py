@@ -83,7 +83,7 @@ class Indexer:
         """One batch for one generation; False if there was nothing to do."""
         self._metrics.lag_epochs.labels(standing.corpus_name).set(standing.head - standing.applied)
         progress = await self._lead(elections, standing)
-        if progress is None or progress.place[0] >= standing.head:
+        if progress is None or progress.place >= (standing.head, CHUNK_ID_LAST):
             return False
         found = await chunks.changes(
             self._database,

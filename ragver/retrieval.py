@@ -120,8 +120,10 @@ class Retrieval:
         view = await self._views.get(name)
         early = self._search_early(view, request, vector, condition)
         try:
+            committed_by = await self._committed_by(view.info, request)
             view, head = await self._views.fresh(name)
-            epoch = await self._epoch(view.info, head, request)
+            epoch = committed_by if committed_by is not None else self._level_epoch(view.info, head, request)
+            self._check_epoch(epoch, view.info, head)
             if early is not None and early.view is view:
                 moment, matches = Moment(epoch, early.basis), early.matches
             else:
@@ -131,7 +133,7 @@ class Retrieval:
             hits = await reading.hits()
         finally:
             if early is not None:
-                early.matches.cancel()
+                early.discard()
         if not await self._confirmed(view, head, question):
             return None
         return self._answer(view, head, reading, hits, request)
@@ -160,21 +162,23 @@ class Retrieval:
             vector = await embedder.embed_query(request.query)
         return normalised(vector[np.newaxis], generation.distance)[0]
 
-    async def _epoch(self, info: CorpusInfo, head: Head, request: wire.RetrieveRequest) -> Epoch:
-        if request.as_of is not None:
-            epoch, now = await corpora.epoch_at(self._database, info.corpus_id, request.as_of)
-            if request.as_of > now:
-                raise TimeAhead(f"`as_of` lies ahead of the ledger's clock ({now.isoformat()}); leave it out for now")
-            # What was committed after the head was read is not in the tail; reading at the head is as right.
-            epoch = min(epoch, head.epoch)
-        else:
-            epoch = self._level_epoch(info, head, request.consistency or wire.Consistency())
+    async def _committed_by(self, info: CorpusInfo, request: wire.RetrieveRequest) -> Epoch | None:
+        """The epoch of `as_of`; asked for before the head, which then is at least as new."""
+        if request.as_of is None:
+            return None
+        epoch, now = await corpora.epoch_at(self._database, info.corpus_id, request.as_of)
+        if request.as_of > now:
+            raise TimeAhead(f"`as_of` lies ahead of the ledger's clock ({now.isoformat()}); leave it out for now")
+        return epoch
+
+    @staticmethod
+    def _check_epoch(epoch: Epoch, info: CorpusInfo, head: Head) -> None:
         if epoch > head.epoch:
             raise EpochAhead(f"epoch {epoch} has not been issued; the head of {info.name!r} is {head.epoch}")
         _check_horizon(epoch, head)
-        return epoch
 
-    def _level_epoch(self, info: CorpusInfo, head: Head, wanted: wire.Consistency) -> Epoch:
+    def _level_epoch(self, info: CorpusInfo, head: Head, request: wire.RetrieveRequest) -> Epoch:
+        wanted = request.consistency or wire.Consistency()
         match wanted.level:
             case Level.STRONG:
                 return head.epoch
@@ -290,6 +294,11 @@ class _Early:
     view: CorpusView
     basis: Head
     matches: asyncio.Future[list[Match]]
+
+    def discard(self) -> None:
+        """Nobody waits for the matches any more, nor for the error in their place."""
+        self.matches.cancel()
+        self.matches.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 class _Reading:

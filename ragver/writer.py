@@ -147,12 +147,12 @@ class Writer:
             missing = await self._missing(connection, work, plans)
             if not missing:
                 return await self._write(connection, work, before, plans)
-            if not locked:
-                await self._embed(work, missing)
-                return await self._write(connection, work, before, plans)
-        # Never embed under the lock: let go of it first.
+        # A model may take its time: neither a lock nor a connection is held meanwhile.
         await self._embed(work, missing)
-        return None
+        if locked:
+            return None
+        async with self._database.autocommit() as connection:
+            return await self._write(connection, work, before, plans)
 
     async def _write(
         self, connection: AsyncConnection, work: _Work, before: Before, plans: Sequence[DocumentPlan]

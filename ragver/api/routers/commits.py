@@ -1,0 +1,71 @@
+"""Commits and the feed of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from ragver import wire
+from ragver.api import feed
+from ragver.api.deps import CorpusPath, Use
+from ragver.telemetry import Stages
+
+router = APIRouter(prefix="/corpora/{corpus}/commits", tags=["commits"])
+
+FEED_PAGE_MAX = 1_000
+IdempotencyHeader = Annotated[
+    wire.IdempotencyKey | None,
+    Header(alias="Idempotency-Key", description="the same key and request are applied once and answered the same"),
+]
+FenceQuery = Annotated[
+    bool, Query(description="return only when no verdict from before this commit can still be acted on")
+]
+
+
+@router.post("", status_code=201, summary="Commit", response_model=wire.CommitResult, responses={409: {}, 413: {}})
+async def commit(
+    corpus: CorpusPath,
+    body: wire.CommitRequest,
+    services: Use,
+    response: Response,
+    idempotency_key: IdempotencyHeader = None,
+    fence: FenceQuery = False,
+) -> wire.CommitResult:
+    """Apply operations in order, as one commit: only the state after the last one is ever visible.
+
+    `Server-Timing` tells where the time went: split, embed, ledger, fence.
+    """
+    stages = Stages()
+    result = await services.writer.commit(corpus, body, idempotency_key=idempotency_key, fence=fence, stages=stages)
+    response.headers["Server-Timing"] = stages.server_timing()
+    return result
+
+
+@router.get(
+    "",
+    summary="Follow the changes",
+    response_model=wire.CommitPage,
+    responses={200: {"content": {feed.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+)
+async def changes(
+    corpus: CorpusPath,
+    services: Use,
+    request: Request,
+    since: Annotated[int, Query(ge=0, le=2**53, description="commits after this epoch")] = 0,
+    limit: Annotated[int, Query(ge=1, le=FEED_PAGE_MAX)] = 100,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> wire.CommitPage | Response:
+    """Commits after an epoch, oldest first. With `Accept: text/event-stream` the answer stays open and follows;
+    event ids are epochs, so a client that reconnects with `Last-Event-ID` misses nothing."""
+    if feed.MEDIA_TYPE not in accept:
+        return wire.CommitPage(commits=await services.catalog.commits(corpus, since, limit))
+    start = feed.start(since, last_event_id)
+    first = await services.catalog.commits(corpus, start, FEED_PAGE_MAX)
+    return StreamingResponse(
+        feed.follow(services, corpus, start, first, request.is_disconnected),
+        media_type=feed.MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )

@@ -1,0 +1,158 @@
+"""The composition root: settings in, working parts out. The only place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from ragver.catalog import Catalog
+from ragver.clock import Clock, SystemClock
+from ragver.embedded.datadir import DataDir
+from ragver.embedding.registry import Embedders, OpenAISettings
+from ragver.errors import SettingsInvalid
+from ragver.index.port import Index
+from ragver.indexer import Indexer
+from ragver.ledger import corpora, migrations
+from ragver.ledger.database import Database
+from ragver.liveness import Views
+from ragver.retrieval import Limits, Retrieval
+from ragver.settings import Settings
+from ragver.telemetry import Metrics
+from ragver.tokens import SnapshotTokens
+from ragver.validation import Validation
+from ragver.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the API offers to the outside, ready to use."""
+
+    settings: Settings
+    database: Database
+    index: Index
+    views: Views
+    catalog: Catalog
+    writer: Writer
+    retrieval: Retrieval
+    validation: Validation
+    metrics: Metrics
+    publish: Callable[[str], None]
+    """Tell whoever looks at the data directory under which URL this process serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where ledger and index are, and the secret that goes with them."""
+
+    database_url: str
+    index: Index
+    secret: str
+    publish: Callable[[str], None]
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, *, role: str, indexing: bool = True, clock: Clock | None = None
+) -> AsyncIterator[Services]:
+    """Open the stores, check or migrate the schema, start the indexer; close everything at the end.
+
+    `role` is what other processes are told about the holder of the data directory. Raises ``SetupError`` where
+    the settings, the stores or the schema do not let ragver work.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        stores = await _open_stores(stack, settings, role)
+        database = Database(stores.database_url, settings.database_pool_max)
+        stack.push_async_callback(database.close)
+        metrics = Metrics()
+        indexer = Indexer(database, stores.index, clock, settings.indexer_poll_ms / 1000, metrics)
+        services = await _assemble(settings, stores, database, clock, metrics, indexer)
+        if indexing:
+            stack.push_async_callback(_stopped, asyncio.create_task(indexer.run(), name="indexer"))
+        yield services
+
+
+async def _assemble(
+    settings: Settings, stores: Stores, database: Database, clock: Clock, metrics: Metrics, indexer: Indexer
+) -> Services:
+    views = Views(database)
+    embedders = Embedders(_openai(settings))
+    tokens = SnapshotTokens(stores.secret, await corpora.ledger_id(database))
+    limits = Limits(settings.tail_rows_max, settings.index_wait_ms_max / 1000)
+    return Services(
+        settings=settings,
+        database=database,
+        index=stores.index,
+        views=views,
+        catalog=Catalog(database, stores.index, views, settings.embedding_provider),
+        writer=Writer(database, views, embedders, clock, settings.document_bytes_max, metrics, indexer.wake),
+        retrieval=Retrieval(database, stores.index, views, embedders, tokens, clock, limits, metrics),
+        validation=Validation(views, tokens, clock, metrics),
+        metrics=metrics,
+        publish=stores.publish,
+    )
+
+
+def _openai(settings: Settings) -> OpenAISettings:
+    key = settings.openai_api_key
+    return OpenAISettings(
+        base_url=settings.openai_base_url,
+        api_key=None if key is None else key.get_secret_value(),
+        timeout_s=settings.embedding_timeout_s,
+    )
+
+
+async def _open_stores(stack: AsyncExitStack, settings: Settings, role: str) -> Stores:
+    data = _claimed(stack, settings, role) if settings.database_url is None or settings.qdrant_url is None else None
+    url, secret = await _open_ledger(stack, settings, data)
+    index = _open_index(settings, data)
+    stack.push_async_callback(index.close)
+    return Stores(url, index, secret, _publish_nowhere if data is None else data.publish)
+
+
+def _claimed(stack: AsyncExitStack, settings: Settings, role: str) -> DataDir:
+    data = DataDir(settings.data_dir)
+    data.claim(role)
+    stack.callback(data.release)
+    return data
+
+
+async def _open_ledger(stack: AsyncExitStack, settings: Settings, data: DataDir | None) -> tuple[str, str]:
+    """The ledger's URL, its schema current, and the secret that signs for it."""
+    secret = None if settings.secret_key is None else settings.secret_key.get_secret_value()
+    if settings.database_url is not None:
+        if secret is None:
+            raise SettingsInvalid(
+                "RAGVER_DATABASE_URL needs RAGVER_SECRET_KEY: every process on one ledger signs with the same secret"
+            )
+        await migrations.check(settings.database_url)
+        return settings.database_url, secret
+    assert data is not None
+    # Imported here: a server whose ledger is elsewhere does not need the package.
+    from ragver.embedded.postgres import EmbeddedPostgres
+
+    postgres = EmbeddedPostgres(data.postgres)
+    url = await asyncio.to_thread(postgres.start)
+    stack.push_async_callback(asyncio.to_thread, postgres.stop)
+    await migrations.migrate(url)
+    return url, secret or data.secret_key()
+
+
+def _open_index(settings: Settings, data: DataDir | None) -> Index:
+    if settings.qdrant_url is not None or data is None:
+        raise SettingsInvalid("a Qdrant server is not supported by this version yet: unset RAGVER_QDRANT_URL")
+    from ragver.index.edge import EdgeIndex
+
+    return EdgeIndex(data.index)
+
+
+def _publish_nowhere(url: str) -> None:
+    """Servers with both stores elsewhere are found by their URL alone."""
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
