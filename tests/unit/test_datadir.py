@@ -105,11 +105,10 @@ def test_a_killed_holder_is_no_holder(directory: DataDir) -> None:
         first.kill()
     assert (directory.path / "holder.json").exists()
     assert directory.holder() is None
-    directory.claim("ragver serve")
-    holder = DataDir(directory.path).holder()
+    with directory.claim("ragver serve"):
+        holder = DataDir(directory.path).holder()
     assert holder is not None
     assert (os.getpid(), None) == (holder.pid, holder.url)
-    directory.release()
 
 
 def test_of_racing_claimants_exactly_one_wins(directory: DataDir) -> None:
@@ -140,8 +139,8 @@ def test_looking_does_not_get_in_the_way_of_a_claim(directory: DataDir) -> None:
     with child(LOOK_FOREVER, str(directory.path)) as curious:
         assert curious.read() == "looking"
         for _ in range(200):
-            directory.claim("ragver serve")
-            directory.release()
+            with directory.claim("ragver serve"):
+                pass
 
 
 def test_a_released_directory_can_be_claimed_again(directory: DataDir) -> None:
@@ -150,28 +149,24 @@ def test_a_released_directory_can_be_claimed_again(directory: DataDir) -> None:
     directory.release()
     directory.release()
     assert directory.holder() is None
-    another = DataDir(directory.path)
-    another.claim("ragver serve")
-    another.release()
+    with DataDir(directory.path).claim("ragver serve"):
+        pass
 
 
 def test_one_process_cannot_claim_twice(directory: DataDir) -> None:
     """A second claim from the same process is refused and leaves the first one in force."""
-    directory.claim("ragver serve")
-    with pytest.raises(DataDirInUse):
-        directory.claim("ragver demo")
-    holder = directory.holder()
+    with directory.claim("ragver serve"):
+        with pytest.raises(DataDirInUse):
+            directory.claim("ragver demo")
+        holder = directory.holder()
     assert holder is not None
     assert holder.role == "ragver serve"
-    directory.release()
 
 
 def test_only_the_holder_publishes(directory: DataDir) -> None:
     """A URL without a claim behind it would send others to the wrong place."""
-    directory.claim("ragver serve")
-    with pytest.raises(SetupError):
+    with directory.claim("ragver serve"), pytest.raises(SetupError):
         DataDir(directory.path).publish("http://elsewhere")
-    directory.release()
 
 
 def test_looking_at_a_directory_that_is_not_there_makes_none(directory: DataDir) -> None:
