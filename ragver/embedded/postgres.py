@@ -14,9 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
-
-from ragver.embedded.postmaster import Postmaster, orphans, running
+from ragver.embedded.postmaster import Postmaster, exists, orphans, running
 from ragver.embedded.programs import Programs
 from ragver.errors import SetupError
 
@@ -135,14 +133,14 @@ class EmbeddedPostgres:
         for abandoned in self._pgdata.parent.glob(f"{prefix}*"):
             shutil.rmtree(abandoned, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self._pgdata.parent))
-        self._programs.hand_over(staging)
         try:
+            self._programs.hand_over(staging)
             self._programs.run("initdb", *self._initdb_arguments(), f"--pgdata={staging}")
             staging.rename(self._pgdata)
         except subprocess.CalledProcessError as error:
             raise SetupError(f"PostgreSQL's initdb failed in {staging}:\n{error.stdout}") from error
         except OSError as error:
-            raise SetupError(f"{self._pgdata} is in the way: {error}; move it elsewhere") from error
+            raise SetupError(f"{self._pgdata} cannot be made ({error}): move away what is in its place") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -171,7 +169,7 @@ class EmbeddedPostgres:
             self._discard(dead.socket_dir)
             # PostgreSQL sees by itself through a record whose process is gone, but not through one whose number
             # now belongs to a stranger or to a process that nobody has reaped.
-            if psutil.pid_exists(dead.pid):
+            if exists(dead.pid):
                 (self._pgdata / "postmaster.pid").unlink()
         for socket in self._pgdata.glob(".s.PGSQL.*"):
             socket.unlink()

