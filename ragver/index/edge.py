@@ -66,12 +66,10 @@ _SCHEMAS = {
     FieldType.KEYWORD: edge.PayloadSchemaType.Keyword,
     FieldType.INTEGER: edge.PayloadSchemaType.Integer,
     FieldType.FLOAT: edge.PayloadSchemaType.Float,
-    FieldType.BOOL: edge.PayloadSchemaType.Bool,
     FieldType.DATETIME: edge.PayloadSchemaType.Datetime,
 }
 _DIALECT: Dialect[Any] = Dialect(
     group=lambda must, should, must_not: edge.Filter(must or None, should or None, must_not or None),
-    equals=lambda path, value: edge.FieldCondition(path, match=edge.MatchValue(value)),
     among=lambda path, values: edge.FieldCondition(path, match=edge.MatchAny(values)),
     numbers=lambda path, bounds: edge.FieldCondition(path, range=edge.RangeFloat(**bounds)),
     times=lambda path, bounds: edge.FieldCondition(path, range=edge.RangeDateTime(**bounds)),

@@ -37,7 +37,10 @@ def meta_path(field: str) -> str:
 
 def indexed_fields(collection: Collection) -> dict[str, FieldType]:
     """The payload indexes, by path. They must be there before the points come."""
-    declared = {meta_path(field): kind for field, kind in collection.filterable.items()}
+    declared = {
+        meta_path(field): FieldType.KEYWORD if kind is FieldType.BOOL else kind
+        for field, kind in collection.filterable.items()
+    }
     return {
         DIED_EPOCH: FieldType.INTEGER,
         BORN_EPOCH: FieldType.INTEGER,
@@ -57,8 +60,16 @@ def changeable(payload: Payload) -> dict[str, Anything]:
     return {
         TOUCHED_EPOCH: payload.touched_epoch,
         ACL: list(payload.acl),
-        META: dict(payload.metadata),
+        META: {field: _spelled(value) for field, value in payload.metadata.items()},
     }
+
+
+def _spelled(value: Anything) -> Anything:
+    # Truth values are kept as keywords: qdrant-edge-py 0.9 takes a Python bool in a condition for an integer,
+    # and then finds nothing.
+    if isinstance(value, list):
+        return [_spelled(element) for element in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def death(epoch: Epoch) -> dict[str, Anything]:
@@ -136,7 +147,6 @@ class Dialect(NamedTuple, Generic[Node]):
 
     group: Callable[[list[Node], list[Node], list[Node]], Node]
     """All of the first, one of the second (if there are any), none of the third."""
-    equals: Callable[[str, str | int | bool], Node]
     among: Callable[[str, list[Anything]], Node]
     """One of several strings, or of several whole numbers."""
     numbers: Callable[[str, Mapping[str, float]], Node]
@@ -177,10 +187,8 @@ def _node(filter: Filter, to: Dialect[Node]) -> Node:
 def _alternatives(condition: OneOf, to: Dialect[Node]) -> list[Node]:
     field, kind, values = condition.field, condition.type, condition.values
     match kind:
-        case FieldType.KEYWORD | FieldType.INTEGER:
-            return [to.among(field, list(values))]
-        case FieldType.BOOL:
-            return [to.equals(field, bool(value)) for value in values]
+        case FieldType.KEYWORD | FieldType.INTEGER | FieldType.BOOL:
+            return [to.among(field, [_spelled(value) for value in values])]
         case FieldType.FLOAT | FieldType.DATETIME:  # engines match these only as ranges
             points = [Bound(value, inclusive=True) for value in values]
             return [_between(Range(field, kind, point, point), to) for point in points]
