@@ -134,8 +134,9 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, data: DataDir 
     from ragver.embedded.postgres import EmbeddedPostgres
 
     postgres = EmbeddedPostgres(data.postgres)
-    url = await asyncio.to_thread(postgres.start)
+    # Before the start: a start that is cancelled must not leave a server behind.
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
+    url = await asyncio.to_thread(postgres.start)
     await migrations.migrate(url)
     return url, secret or data.secret_key()
 

@@ -75,13 +75,12 @@ _INSERT = text("""
     RETURNING id
 """)
 
-# A collection's name tells corpus and generation, and the ledger, since several may share an index.
+# A collection's name tells the generation, and the ledger, since several ledgers may share an index.
 _INSERT_GENERATION = text("""
-    INSERT INTO index_generation (corpus_id, embedding, collection, state)
-    SELECT :corpus, CAST(:embedding AS jsonb),
-           'ragver_' || left(replace(ledger.id::text, '-', ''), 12) || '_c' || :corpus
-           || '_g' || nextval(pg_get_serial_sequence('index_generation', 'id')), 'serving'
-    FROM ledger
+    INSERT INTO index_generation (corpus_id, id, embedding, collection, state)
+    SELECT CAST(:corpus AS bigint), fresh.id, CAST(:embedding AS jsonb),
+           'ragver_' || left(replace(CAST(ledger.id AS text), '-', ''), 12) || '_g' || fresh.id, 'serving'
+    FROM ledger, (SELECT nextval(pg_get_serial_sequence('index_generation', 'id')) AS id) AS fresh
 """)
 
 _INFO_COLUMNS = """

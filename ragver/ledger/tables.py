@@ -174,7 +174,7 @@ index_generation = Table(
     "index_generation",
     metadata,
     Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
-    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("id", BigInteger, Identity(always=False), nullable=False),
     Column("embedding", JSONB, nullable=False),
     Column("collection", Text, nullable=False),
     Column("state", Text, nullable=False),

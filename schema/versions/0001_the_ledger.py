@@ -154,7 +154,7 @@ def upgrade() -> None:
     op.create_table(
         "index_generation",
         sa.Column("corpus_id", sa.BigInteger(), nullable=False),
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("embedding", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("collection", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
