@@ -10,7 +10,8 @@ RagverError
 ├── SnapshotExpired           the horizon has passed the epoch
 ├── Busy                      CommitContention, IndexLagging: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
-└── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid
+├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid
+└── ApiError                  what a server answered, with its code; defined beside the client in `ragver.client`
 
 Each class fixes a stable ``code``, the HTTP ``status`` it becomes and whether repeating the same request can
 help (``retryable``). The message is for people: it says what is wrong and what to do.
@@ -18,16 +19,14 @@ help (``retryable``). The message is for people: it says what is wrong and what 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class RagverError(Exception):
     """The root: catch this to catch everything ragver raises on purpose."""
 
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
-    title: ClassVar[str] = "Internal error"
-    retryable: ClassVar[bool] = False
+    code: str = "internal"
+    status: int = 500
+    title: str = "Internal error"
+    retryable: bool = False
 
     @property
     def detail(self) -> str:

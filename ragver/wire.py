@@ -470,6 +470,17 @@ class ValidateResponse(Body):
     answer: str | None = Field(None, description="with policy redact: what is left of the answer")
 
 
+# ── operations ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Readiness(Body):
+    """Which store can be reached. Not ready unless both can."""
+
+    status: str
+    ledger: str
+    index: str
+
+
 # ── errors ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

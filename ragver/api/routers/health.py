@@ -11,20 +11,13 @@ from pydantic import BaseModel
 from ragver.api.deps import Use
 from ragver.errors import RagverError
 from ragver.ledger import corpora
+from ragver.wire import Readiness
 
 router = APIRouter(tags=["operations"])
 
 
 class Alive(BaseModel):
     status: str
-
-
-class Readiness(BaseModel):
-    """Which store can be reached. Not ready unless both can."""
-
-    status: str
-    ledger: str
-    index: str
 
 
 @router.get("/healthz", summary="Is the process alive?", response_model=Alive)
