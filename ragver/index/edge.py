@@ -70,6 +70,7 @@ _SCHEMAS = {
 }
 _DIALECT: Dialect[Any] = Dialect(
     group=lambda must, should, must_not: edge.Filter(must or None, should or None, must_not or None),
+    equals=lambda path, value: edge.FieldCondition(path, match=edge.MatchValue(value)),
     among=lambda path, values: edge.FieldCondition(path, match=edge.MatchAny(values)),
     numbers=lambda path, bounds: edge.FieldCondition(path, range=edge.RangeFloat(**bounds)),
     times=lambda path, bounds: edge.FieldCondition(path, range=edge.RangeDateTime(**bounds)),

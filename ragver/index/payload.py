@@ -1,12 +1,13 @@
 """What a point carries in every engine, and who may see it at an epoch: written once for all adapters.
 
-Only dead points carry ``died_epoch``. So the exclusion of the dead looks at few points, and an index over that
-field answers it: over 10,000 points a search takes 0.8 ms with the payload index and 3 ms without.
+The conditions are so cut that almost every point is let through by the first and cheapest look at it. Measured
+on Edge, a search among 20,000 points: 1.4 ms bare, 1.7 ms with the dead and the forbidden excluded as it is done
+here, 2.8 ms if the reader's labels had to be among each point's labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any as Anything
 from typing import Generic, NamedTuple, TypeVar, assert_never
@@ -21,8 +22,11 @@ from ragver.types import WILDCARD, Epoch, FieldType
 DOCUMENT_ID = "document_id"
 BORN_EPOCH = "born_epoch"
 DIED_EPOCH = "died_epoch"
+"""Only dead points have one, and it is indexed: the exclusion of the dead looks at few points."""
 TOUCHED_EPOCH = "touched_epoch"
 ACL = "acl"
+RESTRICTED = "restricted"
+"""1 where the labels lack the wildcard, else 0: only such points have to be held against a reader's labels."""
 META = "meta"
 """Metadata fields lie in one object under this name: it is replaced whole, so a removed field vanishes."""
 
@@ -44,6 +48,7 @@ def indexed_fields(collection: Collection) -> dict[str, FieldType]:
     return {
         DIED_EPOCH: FieldType.INTEGER,
         BORN_EPOCH: FieldType.INTEGER,
+        RESTRICTED: FieldType.INTEGER,
         ACL: FieldType.KEYWORD,
         **declared,
     }
@@ -59,6 +64,7 @@ def changeable(payload: Payload) -> dict[str, Anything]:
     """The part that a refresh replaces."""
     return {
         TOUCHED_EPOCH: payload.touched_epoch,
+        RESTRICTED: int(WILDCARD not in payload.acl),
         ACL: list(payload.acl),
         META: {field: _spelled(value) for field, value in payload.metadata.items()},
     }
@@ -92,13 +98,11 @@ def fitting(collection: Collection, vector: Vector) -> list[float]:
 
 def visible(search: Search) -> Filter:
     """The points a search may return: alive at its epoch, readable by its principals, passing its filter."""
-    readable = tuple(sorted({WILDCARD, *search.principals}))
-    parts: list[Filter] = [
-        Not(_up_to(DIED_EPOCH, search.epoch)),
-        OneOf(ACL, FieldType.KEYWORD, readable),
-    ]
-    if search.may_hold_newer:  # dearer than the exclusion of the dead: every point has a birth
-        parts.append(_up_to(BORN_EPOCH, search.epoch))
+    dead = Range(DIED_EPOCH, FieldType.INTEGER, upper=Bound(search.epoch, inclusive=True))
+    parts: list[Filter] = [Not(dead), Not(_forbidden(search.principals))]
+    if search.may_hold_newer:
+        newer = Bound(search.epoch, inclusive=False)
+        parts.append(Not(Range(BORN_EPOCH, FieldType.INTEGER, lower=newer)))
     if search.filter is not None:
         parts.append(_on_metadata(search.filter))
     return All(tuple(parts))
@@ -114,8 +118,11 @@ def touched_before(epoch: Epoch) -> Filter:
     return Range(TOUCHED_EPOCH, FieldType.INTEGER, upper=Bound(epoch, inclusive=False))
 
 
-def _up_to(field: str, epoch: Epoch) -> Range:
-    return Range(field, FieldType.INTEGER, upper=Bound(epoch, inclusive=True))
+def _forbidden(principals: Sequence[str]) -> Filter:
+    restricted = OneOf(RESTRICTED, FieldType.INTEGER, (1,))
+    if not principals:
+        return restricted
+    return All((restricted, Not(OneOf(ACL, FieldType.KEYWORD, tuple(principals)))))
 
 
 def _on_metadata(filter: Filter) -> Filter:
@@ -147,6 +154,8 @@ class Dialect(NamedTuple, Generic[Node]):
 
     group: Callable[[list[Node], list[Node], list[Node]], Node]
     """All of the first, one of the second (if there are any), none of the third."""
+    equals: Callable[[str, str | int], Node]
+    """Cheaper in an engine than `among` with one value."""
     among: Callable[[str, list[Anything]], Node]
     """One of several strings, or of several whole numbers."""
     numbers: Callable[[str, Mapping[str, float]], Node]
@@ -188,7 +197,8 @@ def _alternatives(condition: OneOf, to: Dialect[Node]) -> list[Node]:
     field, kind, values = condition.field, condition.type, condition.values
     match kind:
         case FieldType.KEYWORD | FieldType.INTEGER | FieldType.BOOL:
-            return [to.among(field, [_spelled(value) for value in values])]
+            spelled = [_spelled(value) for value in values]
+            return [to.equals(field, spelled[0]) if len(spelled) == 1 else to.among(field, spelled)]
         case FieldType.FLOAT | FieldType.DATETIME:  # engines match these only as ranges
             points = [Bound(value, inclusive=True) for value in values]
             return [_between(Range(field, kind, point, point), to) for point in points]

@@ -228,6 +228,7 @@ class IndexConformance:
             "born_epoch": 2,
             "died_epoch": 9,
             "touched_epoch": 5,
+            "restricted": 1,
             "acl": ["group:it"],
             "meta": {"team": "it"},
         }
@@ -235,6 +236,9 @@ class IndexConformance:
         old = parse({"any": [{"field": "year", "exists": True}, {"field": "team", "eq": "hr"}]}, FIELDS)
         assert found(await index.search(collection, a_search(8, ["group:it"]))) == {1}
         assert found(await index.search(collection, a_search(8, ["group:it"], filter=old))) == set()
+        assert found(await index.search(collection, a_search(8))) == set()
+        await index.refresh_payload(collection, {ChunkId(1): a_payload(6)})
+        assert found(await index.search(collection, a_search(8))) == {1}
 
     async def test_a_refresh_applies_only_where_it_is_newer(self, index: Index, collection: Collection) -> None:
         await index.upsert(collection, [a_point(1), a_point(2, born=6, acl=["user:new"])])
@@ -306,6 +310,8 @@ class IndexConformance:
             ([], {1, 5}),
             (["group:hr"], {1, 2, 5}),
             (["user:ada", "group:hr"], {1, 2, 3, 5}),
+            (["*"], {1, 5}),
+            (["*", "group:it"], {1, 3, 5}),
             (["group"], {1, 5}),
             (["GROUP:HR"], {1, 5}),
         ]

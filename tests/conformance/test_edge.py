@@ -19,12 +19,15 @@ from ragver.index.port import Index
 from ragver.testing.index_suite import (
     IndexConformance,
     a_collection,
+    a_payload,
     a_point,
     a_search,
+    deaths,
     found,
+    ids,
     payloads,
 )
-from ragver.types import Distance
+from ragver.types import ChunkId, Distance
 
 KILLS = 3
 
@@ -106,6 +109,27 @@ async def test_a_killed_process_loses_nothing_after_a_flush_either(
 
     assert await survivor.count(collection) == 30
     await survivor.close()
+
+
+async def test_every_write_reaches_the_disk_before_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut cannot be had in a test; so look at what is synced instead: the engine's log."""
+    collection = a_collection()
+    index = EdgeIndex(tmp_path)
+    await index.ensure(collection)
+    synced: list[str] = []
+    monkeypatch.setattr(edge, "_sync", lambda *paths: synced.extend(path.name for path in paths))
+
+    for write in (
+        lambda: index.upsert(collection, [a_point(1)]),
+        lambda: index.mark_dead(collection, deaths({1: 2})),
+        lambda: index.refresh_payload(collection, {ChunkId(1): a_payload(2)}),
+        lambda: index.delete(collection, ids(1)),
+    ):
+        synced.clear()
+        await write()
+        assert "wal" in synced
+        assert any(name.startswith("open-") for name in synced)
+    await index.close()
 
 
 async def test_a_creation_that_was_interrupted_is_made_again(tmp_path: Path) -> None:
