@@ -38,9 +38,14 @@ async def migrate(url: str) -> None:
     await _with_connection(url, _upgrade)
 
 
+async def revision(url: str) -> str | None:
+    """The revision that the schema is at; None before the first migration."""
+    return await _with_connection(url, _current_revision)
+
+
 async def check(url: str) -> None:
     """Raise ``LedgerNotMigrated`` unless the schema is at the newest revision."""
-    current = await _with_connection(url, _current_revision)
+    current = await revision(url)
     newest = await asyncio.to_thread(_newest_revision)
     if current != newest:
         raise LedgerNotMigrated(

@@ -1,0 +1,75 @@
+"""The commands in one place, and what becomes of their errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ragver.cli import changes, corpora, demo, history, importing, migrate, reads, serve, status
+from ragver.cli.output import complain, explained
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Commands whose expected failures are one line on stderr and exit status 2."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which a newcomer needs them."""
+        return [name for name in ORDER if name in self.commands]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a failure that ragver foresaw becomes its message, anything else is a defect."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            message = explained(error)
+            if message is None:
+                raise
+            complain(message)
+            raise typer.Exit(2) from error
+
+
+ORDER = (
+    "demo",
+    "serve",
+    "migrate",
+    "corpus",
+    "put",
+    "delete",
+    "import",
+    "retrieve",
+    "validate",
+    "log",
+    "status",
+)
+
+app = typer.Typer(
+    name="ragver",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="The consistency layer for retrieval-augmented generation.\n\n"
+    "Commands talk to the server at [bold]--url[/bold], else to the one that runs on the data directory. "
+    "If none runs there, they open the stores embedded in it themselves.\n\n"
+    "Exit status: 0 fine, 1 the answer is no (say, a verdict of reject), 2 it could not be done.",
+)
+
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("migrate")(migrate.migrate)
+app.add_typer(corpora.app, name="corpus")
+app.command("put")(changes.put)
+app.command("delete")(changes.delete)
+app.command("import")(importing.import_)
+app.command("retrieve")(reads.retrieve)
+app.command("validate")(reads.validate)
+app.command("log")(history.log)
+app.command("status")(status.status)

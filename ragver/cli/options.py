@@ -1,0 +1,61 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Talk to this server.", rich_help_panel="Where", show_default=False),
+]
+DataDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        envvar="RAGVER_DATA_DIR",
+        help="Where the embedded stores live; .ragver if not given.",
+        rich_help_panel="Where",
+        show_default=False,
+    ),
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(
+        "--corpus",
+        metavar="NAME",
+        envvar="RAGVER_CORPUS",
+        help="The corpus; needed only where there are several.",
+        rich_help_panel="Where",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the log of commits.", show_default=False)]
+Actor = Annotated[str | None, typer.Option(metavar="WHO", help="Who, for the log of commits.", show_default=False)]
+Principals = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--principal",
+        metavar="LABEL",
+        help="A label of the reader, such as group:hr; may be repeated. None: what everybody may read.",
+        show_default=False,
+    ),
+]
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """The object that an option gives as JSON; a usage error if it is none."""
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"is no JSON: {error}", param_hint=option) from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter('must be a JSON object, like \'{"team": "hr"}\'', param_hint=option)
+    return value

@@ -1,0 +1,66 @@
+"""Shows how far an import is: a bar on a terminal, a line every few seconds elsewhere. Both go to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ragver.cli.replaying import Tally
+
+LINE_EVERY_S = 5.0
+BAR_EVERY_S = 0.1
+
+
+@contextmanager
+def shown(tally: Tally, total: int | None) -> Iterator[Callable[[], None]]:
+    """A function to call after each commit; it shows the tally when it is time to."""
+    if sys.stderr.isatty():
+        with _bar(tally, total) as progressed:
+            yield progressed
+    else:
+        yield _every(LINE_EVERY_S, lambda: print(_line(tally, total), file=sys.stderr, flush=True))
+
+
+@contextmanager
+def _bar(tally: Tally, total: int | None) -> Iterator[Callable[[], None]]:
+    columns = (
+        TextColumn("commits"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("commits", total=total, rate="")
+
+        def show() -> None:
+            progress.update(task, completed=tally.done, rate=f"{_rate(tally):,.0f}/s")
+            progress.refresh()
+
+        yield _every(BAR_EVERY_S, show)
+
+
+def _every(seconds: float, show: Callable[[], None]) -> Callable[[], None]:
+    last = time.monotonic()
+
+    def progressed() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            show()
+
+    return progressed
+
+
+def _line(tally: Tally, total: int | None) -> str:
+    whole = "" if total is None else f" of {total:,}"
+    return f"{tally.done:,}{whole} commits, {_rate(tally):,.0f}/s, {tally.chunks_added:,} chunks added"
+
+
+def _rate(tally: Tally) -> float:
+    return tally.commits / tally.elapsed_s
