@@ -212,7 +212,7 @@ async def main(chunks: int) -> None:
         Path(directory).chmod(0o755)  # the embedded PostgreSQL may run as another user
         async with bench_services(Path(directory) / "data") as services:
             await fill(services, vectors[:chunks])
-            url = services.database.plain_url
+            url = services.database.url
             await show(services, url, vectors, chunks)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ragver import wire
 from ragver.clock import Clock
@@ -20,7 +19,7 @@ from ragver.filters import check_metadata
 from ragver.ledger import commits
 from ragver.ledger.commits import Before, Logged, Record
 from ragver.ledger.corpora import CorpusInfo
-from ragver.ledger.database import Database
+from ragver.ledger.database import Connection, Database
 from ragver.ledger.plan import DocumentPlan, Piece, PreparedOperation, PreparedPut, plan
 from ragver.liveness import Views
 from ragver.splitting import split
@@ -155,7 +154,7 @@ class Writer:
             return await self._write(connection, work, before, plans)
 
     async def _write(
-        self, connection: AsyncConnection, work: _Work, before: Before, plans: Sequence[DocumentPlan]
+        self, connection: Connection, work: _Work, before: Before, plans: Sequence[DocumentPlan]
     ) -> tuple[Logged, bool] | None:
         info = work.info
         with work.stages.stage("ledger"):
@@ -164,7 +163,7 @@ class Writer:
             )
         return None if logged is None else (logged, False)
 
-    async def _earlier(self, connection: AsyncConnection, work: _Work) -> Logged | None:
+    async def _earlier(self, connection: Connection, work: _Work) -> Logged | None:
         key = work.record.idempotency_key
         if key is None:
             return None
@@ -175,9 +174,7 @@ class Writer:
             )
         return earlier
 
-    async def _missing(
-        self, connection: AsyncConnection, work: _Work, plans: Sequence[DocumentPlan]
-    ) -> dict[bytes, str]:
+    async def _missing(self, connection: Connection, work: _Work, plans: Sequence[DocumentPlan]) -> dict[bytes, str]:
         """Texts, by content hash, of chunks to be born for which there is no vector yet, here or in the ledger."""
         pieces = {slot.content_hash: slot.piece for made in plans if made.changed for slot in made.births}
         wanted = {hash_: piece for hash_, piece in pieces.items() if hash_ not in work.vectors and piece is not None}

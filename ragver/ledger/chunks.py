@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
-from ragver.ledger.database import Database
+from ragver.ledger.database import Database, Row
 from ragver.types import Cause, ChunkId, CorpusId, DocumentId, Epoch, GenerationId
 
 
@@ -56,43 +56,64 @@ class Change:
     """None once retention or erasure has removed it."""
 
 
-# Chunks by id, with their documents as they are now. The version is the one that died with the chunk, or the
-# document's present one.
-_RECORDS = text("""
-    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.cause, k.text, d.alive, d.version AS document_version,
-           d.acl, v.key, v.title, v.uri, v.metadata, v.version
-    FROM chunk k
-    JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
-    JOIN document_version v ON v.corpus_id = k.corpus_id AND v.document_id = k.document_id
-        AND CASE WHEN k.died_epoch IS NULL THEN v.version = d.version ELSE v.died_epoch = k.died_epoch END
-    WHERE k.corpus_id = :corpus AND k.id = ANY(CAST(:ids AS bigint[]))
-""")
-
-# The same, with key, title, metadata and version as they were at an epoch, and the horizon read last.
-_RECORDS_AT = text("""
-    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.cause, k.text, d.alive, d.version AS document_version,
-           d.acl, v.key, v.title, v.uri, v.metadata, v.version
-    FROM chunk k
-    JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
-    JOIN document_version v ON v.corpus_id = k.corpus_id AND v.document_id = k.document_id
-        AND v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)
-    WHERE k.corpus_id = :corpus AND k.id = ANY(CAST(:ids AS bigint[]))
-      AND k.born_epoch <= :epoch AND (k.died_epoch IS NULL OR k.died_epoch > :epoch)
-""")
-
-_CHANGE_COLUMNS = """
-    k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, d.metadata, e.vector
-    FROM chunk k
-    JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
-    LEFT JOIN embedding e ON e.corpus_id = k.corpus_id AND e.generation_id = :generation AND e.chunk_id = k.id
+# The statements below begin at the chunks and look the rest up row by row, whatever the planner thinks of it:
+# on tables that were never analysed it would rather begin at all documents of the corpus.
+_OF_THEIR_DOCUMENTS = """
+    CROSS JOIN LATERAL (
+        SELECT alive, version, acl, metadata FROM document
+        WHERE corpus_id = :corpus AND id = k.document_id LIMIT 1
+    ) d
 """
 
-# Changes after a place in the order of (epoch, chunk). The limit also keeps the planner from expecting a third
-# of the table behind the inequality.
+_RECORD_COLUMNS = f"""
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.cause, k.text, d.alive, d.version AS document_version,
+           d.acl, v.key, v.title, v.uri, v.metadata, v.version
+    FROM k {_OF_THEIR_DOCUMENTS}
+"""
+
+# Chunks by id, with their documents as they are now. The version is the one that died with the chunk; for a
+# living chunk both have not died, and it is the document's present one.
+_RECORDS = text(f"""
+    WITH k AS MATERIALIZED (
+        SELECT * FROM chunk WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[]))
+    )
+    {_RECORD_COLUMNS}
+    CROSS JOIN LATERAL (
+        SELECT key, title, uri, metadata, version FROM document_version
+        WHERE corpus_id = :corpus AND document_id = k.document_id AND died_epoch IS NOT DISTINCT FROM k.died_epoch
+        ORDER BY version DESC LIMIT 1
+    ) v
+""")
+
+# The same, of chunks alive at an epoch, with key, title, metadata and version as they were then.
+_RECORDS_AT = text(f"""
+    WITH k AS MATERIALIZED (
+        SELECT * FROM chunk WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[]))
+          AND born_epoch <= :epoch AND (died_epoch IS NULL OR died_epoch > :epoch)
+    )
+    {_RECORD_COLUMNS}
+    CROSS JOIN LATERAL (
+        SELECT key, title, uri, metadata, version FROM document_version
+        WHERE corpus_id = :corpus AND document_id = k.document_id
+          AND born_epoch <= :epoch AND (died_epoch IS NULL OR died_epoch > :epoch)
+        ORDER BY version DESC LIMIT 1
+    ) v
+""")
+
+# Changes after a place in the order of (epoch, chunk).
 _CHANGES = text(f"""
-    SELECT {_CHANGE_COLUMNS}
-    WHERE k.corpus_id = :corpus AND (k.touched_epoch, k.id) > (:epoch, :chunk)
-    ORDER BY k.touched_epoch, k.id LIMIT :limit
+    WITH k AS MATERIALIZED (
+        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        WHERE corpus_id = :corpus AND (touched_epoch, id) > (:epoch, :chunk)
+        ORDER BY touched_epoch, id LIMIT :limit
+    )
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, d.metadata, e.vector
+    FROM k {_OF_THEIR_DOCUMENTS}
+    LEFT JOIN LATERAL (
+        SELECT vector FROM embedding
+        WHERE corpus_id = :corpus AND generation_id = :generation AND chunk_id = k.id LIMIT 1
+    ) e ON true
+    ORDER BY k.touched_epoch, k.id
 """)
 
 # Chunks alive at an epoch whose document's filterable metadata is another one now.
@@ -129,7 +150,7 @@ async def records_at(
     return {ChunkId(row.id): _record(row) for row in rows}
 
 
-def _record(row: Row[Any]) -> ChunkRecord:
+def _record(row: Row) -> ChunkRecord:
     return ChunkRecord(
         chunk_id=ChunkId(row.id),
         document_id=DocumentId(row.document_id),
@@ -176,7 +197,7 @@ async def redescribed(
     return [_change(row) for row in await database.fetch(_REDESCRIBED, parameters)]
 
 
-def _change(row: Row[Any]) -> Change:
+def _change(row: Row) -> Change:
     return Change(
         chunk_id=ChunkId(row.id),
         document_id=DocumentId(row.document_id),

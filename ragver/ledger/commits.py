@@ -23,13 +23,13 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+from asyncpg import UniqueViolationError
 from numpy.typing import NDArray
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from ragver import wire
 from ragver.errors import CorpusNotFound
+from ragver.ledger.database import Connection, Row
 from ragver.ledger.plan import DocumentPlan, DocumentState, Slot
 from ragver.types import ChunkId, CorpusId, DocumentId, Epoch, GenerationId
 
@@ -180,23 +180,23 @@ _WRITE = text("""
 """)
 
 
-async def find(connection: AsyncConnection, corpus: CorpusId, idempotency_key: str) -> Logged | None:
+async def find(connection: Connection, corpus: CorpusId, idempotency_key: str) -> Logged | None:
     """The commit that was made under this key."""
-    row = (await connection.execute(_LOGGED, {"corpus": corpus, "key": idempotency_key})).one_or_none()
+    row = await connection.first(_LOGGED, {"corpus": corpus, "key": idempotency_key})
     if row is None:
         return None
     documents = [wire.DocumentChange(**document) for document in row.summary]
     return Logged(Epoch(row.epoch), row.committed_at, row.request_hash, documents)
 
 
-async def lock(connection: AsyncConnection, corpus: CorpusId) -> None:
+async def lock(connection: Connection, corpus: CorpusId) -> None:
     """Keep other commits of the corpus out until the connection's transaction ends."""
-    await connection.execute(_LOCK, {"corpus": corpus})
+    await connection.fetch(_LOCK, {"corpus": corpus})
 
 
-async def read_before(connection: AsyncConnection, corpus: CorpusId, keys: Iterable[str]) -> Before:
+async def read_before(connection: Connection, corpus: CorpusId, keys: Iterable[str]) -> Before:
     """The head and the documents under `keys`, for planning. Raises ``CorpusNotFound``."""
-    rows = (await connection.execute(_BEFORE, {"corpus": corpus, "keys": list(keys)})).all()
+    rows = await connection.fetch(_BEFORE, {"corpus": corpus, "keys": list(keys)})
     if not rows:
         raise CorpusNotFound("the corpus was deleted meanwhile")
     chunk_ids = [chunk_id for row in rows for chunk_id in row.chunk_ids or ()]
@@ -209,7 +209,7 @@ async def read_before(connection: AsyncConnection, corpus: CorpusId, keys: Itera
     )
 
 
-def _document_state(row: Row[Any], hashes: Mapping[int, bytes]) -> DocumentState:
+def _document_state(row: Row, hashes: Mapping[int, bytes]) -> DocumentState:
     return DocumentState(
         key=row.key,
         document_id=DocumentId(row.id),
@@ -223,26 +223,26 @@ def _document_state(row: Row[Any], hashes: Mapping[int, bytes]) -> DocumentState
     )
 
 
-async def _content_hashes(connection: AsyncConnection, corpus: CorpusId, chunk_ids: Sequence[int]) -> dict[int, bytes]:
+async def _content_hashes(connection: Connection, corpus: CorpusId, chunk_ids: Sequence[int]) -> dict[int, bytes]:
     if not chunk_ids:
         return {}
-    rows = await connection.execute(_CONTENT_HASHES, {"corpus": corpus, "ids": chunk_ids})
+    rows = await connection.fetch(_CONTENT_HASHES, {"corpus": corpus, "ids": chunk_ids})
     return {row.id: row.content_hash for row in rows}
 
 
 async def known_vectors(
-    connection: AsyncConnection, corpus: CorpusId, generation: GenerationId, hashes: Sequence[bytes]
+    connection: Connection, corpus: CorpusId, generation: GenerationId, hashes: Sequence[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
     """Vectors that content with these hashes was given before, so that it need not be embedded again."""
     if not hashes:
         return {}
     parameters = {"corpus": corpus, "generation": generation, "hashes": hashes}
-    rows = await connection.execute(_KNOWN_VECTORS, parameters)
+    rows = await connection.fetch(_KNOWN_VECTORS, parameters)
     return {row.content_hash: np.frombuffer(row.vector, dtype="<f4") for row in rows}
 
 
 async def write(
-    connection: AsyncConnection,
+    connection: Connection,
     corpus: CorpusId,
     generation: GenerationId,
     before: Before,
@@ -277,12 +277,12 @@ async def write(
     return None if row is None else Logged(Epoch(row.epoch), row.committed_at, record.request_hash, answers)
 
 
-async def _execute_write(connection: AsyncConnection, parameters: Mapping[str, Any]) -> Row[Any] | None:
+async def _execute_write(connection: Connection, parameters: Mapping[str, Any]) -> Row | None:
     try:
-        return (await connection.execute(_WRITE, parameters)).one_or_none()
-    except IntegrityError as error:
+        return await connection.first(_WRITE, parameters)
+    except UniqueViolationError as error:
         # The same idempotency key was committed between our look and our write: plan again, and find it.
-        if "commit_log_idempotency_key" in str(error.orig):
+        if "commit_log_idempotency_key" in str(error):
             return None
         raise
 
@@ -298,12 +298,12 @@ def canonical_digest(record: Record, summary: str) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
-async def _assign_ids(connection: AsyncConnection, plans: Sequence[DocumentPlan]) -> None:
+async def _assign_ids(connection: Connection, plans: Sequence[DocumentPlan]) -> None:
     slots = [slot for plan in plans for slot in plan.births]
     documents = [plan.after for plan in plans if plan.after.document_id is None]
     if not slots and not documents:
         return
-    ids = (await connection.execute(_NEW_IDS, {"chunks": len(slots), "documents": len(documents)})).one()
+    (ids,) = await connection.fetch(_NEW_IDS, {"chunks": len(slots), "documents": len(documents)})
     for slot, chunk_id in zip(slots, ids.chunks or (), strict=True):
         slot.chunk_id = ChunkId(chunk_id)
     for document, document_id in zip(documents, ids.documents or (), strict=True):

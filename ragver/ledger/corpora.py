@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from asyncpg import UniqueViolationError
+from sqlalchemy import text
 
 from ragver import wire
 from ragver.errors import CorpusExists, CorpusNotFound
-from ragver.ledger.database import Database
+from ragver.ledger.database import Connection, Database, Row
 from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId
 
 
@@ -138,12 +137,12 @@ async def create(database: Database, wanted: wire.CorpusCreate, embedding: wire.
     try:
         async with database.transaction() as connection:
             await _insert(connection, wanted, embedding)
-    except IntegrityError:
+    except UniqueViolationError:
         raise CorpusExists(f"there is a corpus {wanted.name!r} already; choose another name or delete it") from None
     return await get(database, wanted.name)
 
 
-async def _insert(connection: AsyncConnection, wanted: wire.CorpusCreate, embedding: wire.Embedding) -> None:
+async def _insert(connection: Connection, wanted: wire.CorpusCreate, embedding: wire.Embedding) -> None:
     parameters = {
         "name": wanted.name,
         "embedding": embedding.model_dump_json(),
@@ -151,8 +150,8 @@ async def _insert(connection: AsyncConnection, wanted: wire.CorpusCreate, embedd
         "retention_s": wanted.retention_s,
         "verdict_ttl_ms": wanted.verdict_ttl_ms,
     }
-    corpus = (await connection.execute(_INSERT, parameters)).scalar_one()
-    await connection.execute(_INSERT_GENERATION, {"corpus": corpus, "embedding": parameters["embedding"]})
+    (made,) = await connection.fetch(_INSERT, parameters)
+    await connection.fetch(_INSERT_GENERATION, {"corpus": made.id, "embedding": parameters["embedding"]})
 
 
 async def get(database: Database, name: str) -> CorpusInfo:
@@ -172,10 +171,10 @@ async def delete(database: Database, corpus: CorpusId) -> None:
     """Remove a corpus and everything of it from the ledger; its collection is the caller's to drop."""
     async with database.transaction() as connection:
         # The lock first: a commit in flight ends before, and a later one finds no corpus.
-        await connection.execute(text("SELECT 1 FROM corpus WHERE id = :corpus FOR UPDATE"), {"corpus": corpus})
+        await connection.fetch(text("SELECT 1 FROM corpus WHERE id = :corpus FOR UPDATE"), {"corpus": corpus})
         for table in _TABLES_WITH_CORPUS:
-            await connection.execute(text(f"DELETE FROM {table} WHERE corpus_id = :corpus"), {"corpus": corpus})
-        await connection.execute(text("DELETE FROM corpus WHERE id = :corpus"), {"corpus": corpus})
+            await connection.fetch(text(f"DELETE FROM {table} WHERE corpus_id = :corpus"), {"corpus": corpus})
+        await connection.fetch(text("DELETE FROM corpus WHERE id = :corpus"), {"corpus": corpus})
 
 
 async def head(database: Database, corpus: CorpusId) -> Head:
@@ -199,18 +198,18 @@ async def epoch_at(database: Database, corpus: CorpusId, time: datetime) -> tupl
     return Epoch(rows[0].epoch if rows else 0), now
 
 
-async def _one(database: Database, statement: Any, corpus: CorpusId) -> Row[Any]:
+async def _one(database: Database, statement: Any, corpus: CorpusId) -> Row:
     rows = await database.fetch(statement, {"corpus": corpus})
     if not rows:
         raise CorpusNotFound("the corpus was deleted meanwhile")
     return rows[0]
 
 
-def _head(row: Row[Any]) -> Head:
+def _head(row: Row) -> Head:
     return Head(Epoch(row.epoch), Epoch(row.horizon), Epoch(row.payload_epoch), Epoch(row.applied_epoch))
 
 
-def _info(row: Row[Any]) -> CorpusInfo:
+def _info(row: Row) -> CorpusInfo:
     return CorpusInfo(
         corpus_id=CorpusId(row.id),
         name=row.name,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from ragver import wire
-from ragver.ledger.database import Database
+from ragver.ledger.database import Database, Row
 from ragver.types import Cause, CorpusId, Epoch
 
 _ALIVE_AT = "v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)"
@@ -71,7 +70,7 @@ async def at_epoch(database: Database, corpus: CorpusId, key: str, epoch: Epoch)
     return Reading(Epoch(row.head), Epoch(row.horizon), document)
 
 
-def _document(row: Row[Any]) -> wire.Document:
+def _document(row: Row) -> wire.Document:
     texts = row.texts or []
     chunks = [
         wire.Chunk(chunk_id=str(chunk_id), text=chunk_text or "")

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from ragver import wire
 from ragver.ledger.corpora import Generation
-from ragver.ledger.database import Database, failures_named
+from ragver.ledger.database import Connection, Database, Row
 from ragver.types import CorpusId, Epoch, FieldType, GenerationId
 
 # Advisory locks live in one space per database: this half keeps ours apart from other programs'.
@@ -41,7 +39,9 @@ class Standing:
 
 
 # Session-level: PostgreSQL itself lets go when the leader's connection ends, however the leader ended.
-_TRY_LEAD = text("SELECT pg_try_advisory_lock(:class, CAST(:generation AS int))")
+_TRY_LEAD = text("SELECT pg_try_advisory_lock(:class, CAST(:generation AS int)) AS locked")
+
+_ALIVE = text("SELECT 1")
 
 # A term begins: whoever led before can no longer advance.
 _BEGIN_TERM = text("""
@@ -76,28 +76,26 @@ class Elections:
     When that connection is lost PostgreSQL lets go of the locks, and the terms that others begin end ours.
     """
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._held: dict[GenerationId, Leadership] = {}
 
     async def lead(self, corpus: CorpusId, generation: GenerationId) -> Leadership | None:
         """Our leadership of the generation, taken now if it was free; None while another process leads."""
-        with failures_named():
-            if generation not in self._held and await self._lock(generation):
-                parameters = {"corpus": corpus, "generation": generation}
-                term = (await self._connection.execute(_BEGIN_TERM, parameters)).scalar_one_or_none()
-                if term is not None:
-                    self._held[generation] = Leadership(corpus, generation, term)
+        if generation not in self._held and await self._lock(generation):
+            begun = await self._connection.first(_BEGIN_TERM, {"corpus": corpus, "generation": generation})
+            if begun is not None:
+                self._held[generation] = Leadership(corpus, generation, begun.leader_term)
         return self._held.get(generation)
 
     async def _lock(self, generation: GenerationId) -> bool:
         parameters = {"class": LEADER_LOCK_CLASS, "generation": generation}
-        return bool((await self._connection.execute(_TRY_LEAD, parameters)).scalar_one())
+        (answer,) = await self._connection.fetch(_TRY_LEAD, parameters)
+        return bool(answer.locked)
 
     async def check(self) -> None:
         """Raise ``LedgerUnavailable`` if the connection, and with it every leadership, is lost."""
-        with failures_named():
-            await self._connection.execute(text("SELECT 1"))
+        await self._connection.fetch(_ALIVE)
 
 
 @asynccontextmanager
@@ -115,17 +113,16 @@ async def all_of(database: Database) -> list[Standing]:
 async def advance(database: Database, leadership: Leadership, epoch: Epoch) -> bool:
     """Say that the index holds every change up to `epoch`; False if the term is over."""
     async with database.autocommit() as connection:
-        result = await connection.execute(_ADVANCE, {**_key(leadership), "epoch": epoch})
-        return result.one_or_none() is not None
+        return await connection.first(_ADVANCE, {**_key(leadership), "epoch": epoch}) is not None
 
 
 async def reset(database: Database, leadership: Leadership) -> None:
     """Say that the index holds nothing."""
     async with database.autocommit() as connection:
-        await connection.execute(_RESET, _key(leadership))
+        await connection.fetch(_RESET, _key(leadership))
 
 
-def _standing(row: Row[Any]) -> Standing:
+def _standing(row: Row) -> Standing:
     return Standing(
         corpus=CorpusId(row.corpus_id),
         corpus_name=row.name,
