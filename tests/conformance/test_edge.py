@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,12 +119,13 @@ async def test_every_write_reaches_the_disk_before_it_returns(tmp_path: Path, mo
     synced: list[str] = []
     monkeypatch.setattr(edge, "_sync", lambda *paths: synced.extend(path.name for path in paths))
 
-    for write in (
+    writes: list[Callable[[], Awaitable[None]]] = [
         lambda: index.upsert(collection, [a_point(1)]),
         lambda: index.mark_dead(collection, deaths({1: 2})),
         lambda: index.refresh_payload(collection, {ChunkId(1): a_payload(2)}),
         lambda: index.delete(collection, ids(1)),
-    ):
+    ]
+    for write in writes:
         synced.clear()
         await write()
         assert "wal" in synced
