@@ -64,7 +64,7 @@ def put(key: str, text: str, acl: list[str] | None = None) -> wire.Operation:
     fields: dict[str, Any] = {"op": "put", "key": key, "text": text}
     if acl:
         fields["acl"] = acl
-    if "\x00" not in text and (title := title_of(text)) is not None:
+    if (title := title_of(text)) is not None:
         fields["title"] = title
     return operation(fields)
 
