@@ -75,10 +75,11 @@ def atoms(text: str, block: Block) -> Iterator[Marker]:
         return
     label = _LABEL.match(text, block.start) if block.kind is Kind.FOOTNOTE else None
     at = block.start if label is None else label.end()
-    code = _CodeSpans(text, at, block.end)
+    code = None
     while (token := _TOKEN.search(text, at, block.end)) is not None:
         at = token.end()
         if token.lastgroup == "ticks":
+            code = code or _CodeSpans(text, token.start(), block.end)
             at = code.end(token.end(), len(token["ticks"]))
             if at > token.end():
                 yield Marker(token.start(), at, ())

@@ -14,8 +14,8 @@ from ragver.citations import blocks, markers
 from ragver.citations.blocks import Block, Kind
 from ragver.citations.markers import Marker
 
-BARE_WORDS_MAX = 2
-"""A unit with a marker and no more words than this, like ``Source: [1]``, speaks for what stands before it."""
+LABEL_WORDS_MAX = 2
+"""A unit of a marker and no more words than this before a colon, like ``Source: [1]``, says nothing itself."""
 ENTRIES_MIN = 2
 """As many lines that begin with a marker make a list of sources."""
 
@@ -27,6 +27,7 @@ _TRAILING = re.compile(r"[.,;:!?]*+")
 _SPACE = re.compile(r"\s*+")
 _LINE_START = re.compile(r"^[ \t]*+(?=\S)", re.MULTILINE)
 _LAST_WORD = re.compile(r"[\w.]+\Z")
+_LABEL = re.compile(r"[:：][\s*_(]*+\Z")
 _LOOK_BACK = 16
 _CONTINUES = ",;:)]}"
 
@@ -51,7 +52,7 @@ class Unit:
     indent: int
     cites: bool
     bare: bool
-    """Cites, and says next to nothing besides."""
+    """Cites and says nothing, like ``Source: [1]``: it speaks for what stands before it."""
 
 
 def split(text: str) -> list[Unit]:
@@ -89,8 +90,8 @@ def _unit(text: str, start: int, end: int, block: Block, inside: list[Marker]) -
 
 def _is_bare(text: str, start: int, end: int, inside: Sequence[Marker]) -> bool:
     words = _words(text, start, end, inside)
-    # "[1] leave.md" is an entry in a list of sources, and speaks for nothing.
-    return words == 0 or (words <= BARE_WORDS_MAX and inside[0].start > _skip_space(text, start))
+    labelled = words <= LABEL_WORDS_MAX and _LABEL.search(text, start, inside[0].start) is not None
+    return words == 0 or labelled
 
 
 def _words(text: str, start: int, end: int, inside: Sequence[Marker]) -> int:
