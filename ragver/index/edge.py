@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -282,7 +282,9 @@ class _Shard:
             self._engine.flush()
             self._unflushed_points = 0
         else:
-            _sync(*self._log.iterdir(), self._log)
+            for part in [*self._log.iterdir(), self._log]:
+                with suppress(FileNotFoundError):  # an empty part that the engine is just renaming into place
+                    _sync(part)
 
     def close(self) -> None:
         self._engine.flush()
