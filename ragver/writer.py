@@ -48,6 +48,10 @@ class _Work:
     stages: Stages
 
     @property
+    def has_puts(self) -> bool:
+        return any(isinstance(operation, PreparedPut) for operation in self.operations)
+
+    @property
     def keys(self) -> set[str]:
         named: set[str] = set()
         for operation in self.operations:
@@ -141,7 +145,9 @@ class Writer:
                 earlier = await self._earlier(connection, work)
                 if earlier is not None:
                     return earlier, True
-                before = await commits.read_before(connection, work.info.corpus_id, work.keys)
+                before = await commits.read_before(
+                    connection, work.info.corpus_id, work.keys, with_hashes=work.has_puts
+                )
                 plans = plan(work.operations, before.documents, before.newest_versions, work.info.filterable)
             missing = await self._missing(connection, work, plans)
             if not missing:

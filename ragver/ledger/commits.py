@@ -34,6 +34,7 @@ from ragver.ledger.plan import DocumentPlan, DocumentState, Slot
 from ragver.types import ChunkId, CorpusId, DocumentId, Epoch, GenerationId
 
 HASH_BEFORE_FIRST = bytes(32)
+NOT_READ = b""
 
 Vectors = Mapping[bytes, NDArray[np.float32]]
 """Vectors of chunks that are to be born, by content hash."""
@@ -194,13 +195,16 @@ async def lock(connection: Connection, corpus: CorpusId) -> None:
     await connection.fetch(_LOCK, {"corpus": corpus})
 
 
-async def read_before(connection: Connection, corpus: CorpusId, keys: Iterable[str]) -> Before:
-    """The head and the documents under `keys`, for planning. Raises ``CorpusNotFound``."""
+async def read_before(connection: Connection, corpus: CorpusId, keys: Iterable[str], *, with_hashes: bool) -> Before:
+    """The head and the documents under `keys`, for planning. Raises ``CorpusNotFound``.
+
+    Content hashes are what a put compares; for operations without one they need not be read.
+    """
     rows = await connection.fetch(_BEFORE, {"corpus": corpus, "keys": list(keys)})
     if not rows:
         raise CorpusNotFound("the corpus was deleted meanwhile")
     chunk_ids = [chunk_id for row in rows for chunk_id in row.chunk_ids or ()]
-    hashes = await _content_hashes(connection, corpus, chunk_ids)
+    hashes = await _content_hashes(connection, corpus, chunk_ids) if with_hashes else {}
     return Before(
         head=Epoch(rows[0].head),
         hash=rows[0].hash or HASH_BEFORE_FIRST,
@@ -219,7 +223,7 @@ def _document_state(row: Row, hashes: Mapping[int, bytes]) -> DocumentState:
         uri=row.uri,
         metadata=row.metadata,
         acl=row.acl,
-        slots=[Slot(hashes[chunk_id], ChunkId(chunk_id)) for chunk_id in row.chunk_ids],
+        slots=[Slot(hashes.get(chunk_id, NOT_READ), ChunkId(chunk_id)) for chunk_id in row.chunk_ids],
     )
 
 
