@@ -425,11 +425,12 @@ class IndexConformance:
 
         seen: list[int] = []
         after: ChunkId | None = None
-        while page := await index.scroll(collection, after, 4):
+        while len(seen) < len(numbers) and (page := await index.scroll(collection, after, 4)):
             seen += [point.chunk_id for point in page]
             after = page[-1].chunk_id
 
         assert sorted(numbers) == seen
+        assert await index.scroll(collection, after, 4) == []
         assert len(numbers) == await index.count(collection)
 
     @pytest.mark.parametrize("dimensions", [3, 384, 1_536])
