@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragver.api.problems import problem_response
@@ -37,16 +39,16 @@ class BodyLimit:
                 raise RequestTooLarge(self._detail)
             return message
 
-        async def noticing_send(message: Message) -> None:
+        async def watching_send(message: Message) -> None:
+            # The framework answers an unreadable body in its own way; ours says what is wrong with it.
             nonlocal started
-            started = True
-            await send(message)
+            if received <= self._bytes_max:
+                started = True
+                await send(message)
 
-        try:
-            await self._app(scope, counting_receive, noticing_send)
-        except RequestTooLarge:
-            if started:
-                raise
+        with suppress(RequestTooLarge):
+            await self._app(scope, counting_receive, watching_send)
+        if received > self._bytes_max and not started:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:

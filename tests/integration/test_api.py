@@ -15,6 +15,8 @@ from ragver.bootstrap import Services
 from tests.support.api import client_of, served
 
 HANDBOOK = {"name": "handbook", "filterable": {"team": "keyword"}}
+AT_EPOCH_9 = b'{"query": "x", "consistency": {"level": "exact", "epoch": 9}}'
+BY_COLOUR = b'{"query": "x", "filter": {"field": "colour", "eq": 1}}'
 LEAVE = {"text": "# Leave\n\nEveryone has 30 days of leave.", "title": "Leave", "metadata": {"team": "hr"}}
 
 
@@ -154,15 +156,15 @@ async def test_bad_commit_is_refused_whole(
     [
         ("corpora/handbook/commits", b'{"ops": [{"op": "put", "key": "a", "text": "\\ud800"}]}', (422, "invalid_text")),
         ("corpora/handbook/commits", b"{", (422, "invalid_request")),
-        ("corpora/handbook/commits", b"\xff\xfe", (400, "http_error")),
+        ("corpora/handbook/commits", b"\xff\xfe", (422, "invalid_request")),
         ("corpora/handbook/retrieve", b'{"vector": [NaN]}', (422, "invalid_request")),
         ("corpora/handbook/retrieve", b'{"vector": [1e999]}', (422, "invalid_request")),
         ("corpora/handbook/retrieve", b'{"vector": [1.0]}', (422, "vector_invalid")),
         ("corpora/handbook/retrieve", b'{"query": "x", "consistency": {"level": "psychic"}}', (422, "invalid_request")),
         ("corpora/handbook/retrieve", b'{"query": "x", "consistency": {"level": "exact"}}', (422, "invalid_request")),
-        ("corpora/handbook/retrieve", b'{"query": "x", "consistency": {"level": "exact", "epoch": 9}}', (422, "epoch_ahead")),
+        ("corpora/handbook/retrieve", AT_EPOCH_9, (422, "epoch_ahead")),
         ("corpora/handbook/retrieve", b'{"query": "x", "as_of": "2999-01-01T00:00:00Z"}', (422, "time_ahead")),
-        ("corpora/handbook/retrieve", b'{"query": "x", "filter": {"field": "colour", "eq": 1}}', (422, "filter_invalid")),
+        ("corpora/handbook/retrieve", BY_COLOUR, (422, "filter_invalid")),
         ("corpora/handbook/retrieve", b'{"query": "x", "k": 0}', (422, "invalid_request")),
         ("corpora/handbook/retrieve", b'{"query": "x", "filters": {}}', (422, "invalid_request")),
         ("corpora/nowhere/retrieve", b'{"query": "x"}', (404, "corpus_not_found")),
