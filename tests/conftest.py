@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from ragver.bootstrap import Services
 from ragver.ledger.migrations import migrate
 from tests.support.postgres import forgetful_server, new_database, open_directory, run_apart
-
-if TYPE_CHECKING:
-    from ragver.bootstrap import Services
+from tests.support.services import open_test_services
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=200, deadline=None)
@@ -78,7 +76,5 @@ def database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
 @pytest.fixture
 async def services(database_url: str, tmp_path: Path) -> AsyncIterator[Services]:
     """All services on a ledger and an index of the test's own, the indexer running."""
-    from tests.support.services import open_test_services
-
     async with open_test_services(database_url, tmp_path / "data", indexing=True) as opened:
         yield opened
