@@ -62,7 +62,8 @@ class OpenAIEmbedder:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._url = httpx.URL(base_url.rstrip("/") + "/embeddings")
+        base = httpx.URL(base_url)
+        self._url = base.copy_with(path=base.path.rstrip("/") + "/embeddings")
         self._model = model
         self._dimensions = dimensions
         self._api_key = api_key
