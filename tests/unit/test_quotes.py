@@ -46,6 +46,15 @@ def test_words_and_digits_do(quote: str) -> None:
     assert not contains(TEXT, quote)
 
 
+@pytest.mark.parametrize(
+    ("text", "quote"),
+    [("it´s 5″ wide", "it's 5\" wide"), ("now\ufe58or never", "now-or never"), ("Cafe\u200b\u0301 now", "Café now")],
+)
+def test_marks_that_unicode_itself_takes_apart_or_makes(text: str, quote: str) -> None:
+    """NFKC turns an acute accent into a space with an accent, and a small dash into a dash that is typographic."""
+    assert contains(text, quote)
+
+
 @pytest.mark.parametrize("quote", ["", " \n\u00a0", "\u200b\u00ad", "\ufeff"])
 def test_a_quote_of_nothing_is_in_no_text(quote: str) -> None:
     """Otherwise it would be found everywhere."""
