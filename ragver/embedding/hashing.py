@@ -65,7 +65,8 @@ class HashingEmbedder:
     """Feature hashing into a fixed number of dimensions.
 
     The same text gives the same vector in every process, on every machine and in every version of ragver: vectors
-    are stored, so what is computed here must not change. A text without letters and digits gives the zero vector.
+    are stored, so what is computed here must not change. (Characters that a Python's Unicode tables do not know yet
+    are the exception.) A text without letters and digits gives the zero vector.
     """
 
     def __init__(self, dimensions: int = DIMENSIONS_DEFAULT) -> None:
