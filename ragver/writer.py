@@ -142,12 +142,14 @@ class Writer:
             with work.stages.stage("ledger"):
                 if locked:
                     await commits.lock(connection, work.info.corpus_id)
-                earlier = await self._earlier(connection, work)
-                if earlier is not None:
-                    return earlier, True
                 before = await commits.read_before(
                     connection, work.info.corpus_id, work.keys, with_hashes=work.has_puts
                 )
+                # After the documents: were it before, the same request could be applied in between, and this
+                # one be refused for what its twin did.
+                earlier = await self._earlier(connection, work)
+                if earlier is not None:
+                    return earlier, True
                 plans = plan(work.operations, before.documents, before.newest_versions, work.info.filterable)
             missing = await self._missing(connection, work, plans)
             if not missing:
