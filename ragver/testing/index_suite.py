@@ -319,6 +319,14 @@ class IndexConformance:
             assert expected == found(await index.search(collection, a_search(principals=principals)))
 
     @_shared_between_examples
+    @example(  # one element has to lie between the bounds; two that each keep one bound are not enough
+        documents=[{"year": [1, 7]}, {"year": [1, 2, 7]}, {"weight": [-1.0, 1.5]}, {"weight": [0.3, 1.5]}],
+        sources=[
+            {"field": "year", "gt": 1, "lt": 7},
+            {"not": {"field": "year", "gt": 1, "lt": 7}},
+            {"field": "weight", "gte": 0.0, "lt": 1.5},
+        ],
+    )
     @given(documents=st.lists(metadata(), min_size=1, max_size=12), sources=st.lists(filters(), min_size=1, max_size=5))
     async def test_a_filter_means_the_same_here_and_in_python(
         self,
