@@ -1,0 +1,1 @@
+"""The story of the race, told on the handbook of an invented company."""
