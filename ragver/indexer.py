@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ragver.clock import Clock
@@ -34,6 +35,8 @@ class _Progress:
     """Where the work on a generation stands: everything up to this place in (epoch, chunk) is in the index."""
 
     leadership: Leadership
+    applied: Epoch
+    """The applied epoch that the ledger has."""
     place: tuple[Epoch, ChunkId]
 
 
@@ -74,10 +77,10 @@ class Indexer:
                 await self._rest()
 
     async def _rest(self) -> None:
-        try:
-            await asyncio.wait_for(self._woken.wait(), self._poll_s)
-        except TimeoutError:
-            return
+        # Not wait_for: until Python 3.12 it swallows a cancellation that comes together with the wake-up.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_s):
+                await self._woken.wait()
 
     async def _step(self, elections: Elections, standing: Standing) -> bool:
         """One batch for one generation; False if there was nothing to do."""
@@ -104,14 +107,21 @@ class Indexer:
         leadership = await elections.lead(standing.corpus, standing.generation.generation_id)
         if leadership is None:
             return None
-        applied = standing.applied
-        if await self._index.ensure(collection_of(standing)) and applied > 0:
-            logger.warning("index_lost", corpus=standing.corpus_name, applied_epoch=applied)
-            await generations.reset(self._database, leadership)
-            applied = Epoch(0)
-        progress = _Progress(leadership, (applied, CHUNK_ID_LAST))
+        applied = await self._found_applied(leadership, standing)
+        progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST))
         self._progress[standing.generation.generation_id] = progress
         return progress
+
+    async def _found_applied(self, leadership: Leadership, standing: Standing) -> Epoch:
+        """How far the collection is, which exists from then on. One that holds nothing begins at 0: it was lost,
+        perhaps under a leader who made it anew and got no further."""
+        collection = collection_of(standing)
+        await self._index.ensure(collection)
+        if standing.applied == 0 or await self._index.count(collection) > 0:
+            return standing.applied
+        logger.warning("index_empty", corpus=standing.corpus_name, applied_epoch=standing.applied)
+        await generations.reset(self._database, leadership)
+        return Epoch(0)
 
     async def _advance(self, progress: _Progress, standing: Standing, found: Sequence[Change]) -> None:
         """Move on behind what was applied; the applied epoch only ever names epochs that are complete."""
@@ -122,7 +132,11 @@ class Indexer:
             last = found[-1]
             complete = Epoch(last.touched_epoch - 1)
             progress.place = (last.touched_epoch, last.chunk_id)
-        if complete > standing.applied and not await generations.advance(self._database, progress.leadership, complete):
+        if complete <= progress.applied:
+            return
+        if await generations.advance(self._database, progress.leadership, complete):
+            progress.applied = complete
+        else:
             logger.warning("leadership_lost", corpus=standing.corpus_name, term=progress.leadership.term)
             del self._progress[standing.generation.generation_id]
 
@@ -139,7 +153,7 @@ class Indexer:
         renewed = {
             change.chunk_id: payloads[change.chunk_id]
             for change in found
-            if change.died_epoch is None and change.touched_epoch > change.born_epoch
+            if change.touched_epoch > change.born_epoch
         }
         await self._index.upsert(collection, points)
         await self._index.mark_dead(collection, deaths)
