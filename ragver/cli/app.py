@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from ragver import __version__
 from ragver.cli import changes, corpora, demo, history, importing, migrate, reads, serve, status
 from ragver.cli.output import complain, explained
 
@@ -61,6 +62,22 @@ app = typer.Typer(
     "If none runs there, they open the stores embedded in it themselves.\n\n"
     "Exit status: 0 fine, 1 the answer is no (say, a verdict of reject), 2 it could not be done.",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ragver {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _ragver(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Only here to take the options that go before a command."""
+
 
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
