@@ -68,17 +68,24 @@ async def open_services(
         stack.push_async_callback(database.close)
         metrics = Metrics()
         indexer = Indexer(database, stores.index, clock, settings.indexer_poll_ms / 1000, metrics)
-        services = await _assemble(settings, stores, database, clock, metrics, indexer)
+        embedders = Embedders(_openai(settings))
+        stack.push_async_callback(embedders.aclose)
+        services = await _assemble(settings, stores, database, embedders, clock, metrics, indexer)
         if indexing:
             stack.push_async_callback(_stopped, asyncio.create_task(indexer.run(), name="indexer"))
         yield services
 
 
 async def _assemble(
-    settings: Settings, stores: Stores, database: Database, clock: Clock, metrics: Metrics, indexer: Indexer
+    settings: Settings,
+    stores: Stores,
+    database: Database,
+    embedders: Embedders,
+    clock: Clock,
+    metrics: Metrics,
+    indexer: Indexer,
 ) -> Services:
     views = Views(database)
-    embedders = Embedders(_openai(settings))
     tokens = SnapshotTokens(stores.secret, await corpora.ledger_id(database))
     limits = Limits(settings.tail_rows_max, settings.index_wait_ms_max / 1000)
     return Services(

@@ -44,6 +44,13 @@ def data_dir() -> Iterator[Path]:
         yield directory / ".ragver"
 
 
+@pytest.fixture(scope="module")
+def module_data_dir() -> Iterator[Path]:
+    """The same, shared by the tests of a module."""
+    with open_directory() as directory:
+        yield directory / ".ragver"
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A running PostgreSQL that forgets everything in a crash; the URL is that of its `postgres` database."""
