@@ -9,9 +9,7 @@ import argparse
 import asyncio
 import json
 import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +31,7 @@ from ragver.bootstrap import Services, open_services
 from ragver.index.edge import EdgeIndex
 from ragver.retrieval import collection_of
 from ragver.settings import Settings
+from tests.support.postgres import open_directory
 
 DIMENSIONS = 384
 CLUSTERS = 200
@@ -67,7 +66,7 @@ async def fill(services: Services, vectors: NDArray[np.float32]) -> None:
         documents = range(start, min(start + per_commit, len(vectors)), CHUNKS_PER_DOCUMENT)
         operations = [_put(number, vectors[number : number + CHUNKS_PER_DOCUMENT]) for number in documents]
         await services.writer.commit(CORPUS, wire.CommitRequest(ops=operations))
-    while (corpus := await services.catalog.corpus(CORPUS)).applied_epoch < corpus.head:
+    while (corpus := await services.catalog.corpus(CORPUS)).applied_epoch < corpus.head:  # noqa: ASYNC110 - polled
         await asyncio.sleep(0.2)
 
 
@@ -132,7 +131,8 @@ async def validation(services: Services, database_url: str, query: NDArray[np.fl
     app = create_app(lambda: _already_open(services), services.settings.request_bytes_max)
     server = uvicorn.Server(uvicorn.Config(app, port=ours, log_level="warning", access_log=False))
     serving = asyncio.create_task(server.serve())
-    baseline = subprocess.Popen([sys.executable, "-m", "benchmarks.baseline", database_url, str(theirs)])
+    command = [sys.executable, "-m", "benchmarks.baseline", database_url, str(theirs)]
+    baseline = await asyncio.create_subprocess_exec(*command)
     targets = {
         "bare": (theirs, "/bare"),
         "select": (theirs, "/select"),
@@ -145,7 +145,7 @@ async def validation(services: Services, database_url: str, query: NDArray[np.fl
         server.should_exit = True
         await serving
         baseline.terminate()
-        baseline.wait()
+        await baseline.wait()
 
 
 async def _loads(targets: dict[str, tuple[int, str]], body: bytes) -> dict[str, list[load.Load]]:
@@ -205,15 +205,12 @@ async def _listening(port: int) -> None:
     raise TimeoutError(f"nothing listens on port {port}")
 
 
-async def main(chunks: int) -> None:
+async def main(directory: Path, chunks: int) -> None:
     generator = np.random.default_rng(14)
     vectors = clustered(chunks + 500, generator)
-    with tempfile.TemporaryDirectory(prefix="ragver-bench-", ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o755)  # the embedded PostgreSQL may run as another user
-        async with bench_services(Path(directory) / "data") as services:
-            await fill(services, vectors[:chunks])
-            url = services.database.url
-            await show(services, url, vectors, chunks)
+    async with bench_services(directory) as services:
+        await fill(services, vectors[:chunks])
+        await show(services, services.database.url, vectors, chunks)
 
 
 async def show(services: Services, url: str, vectors: NDArray[np.float32], chunks: int) -> None:
@@ -266,4 +263,5 @@ if __name__ == "__main__":
         kind, port, path, rate = arguments.load
         asyncio.run(_generate(kind, int(port), path, float(rate)))
     else:
-        asyncio.run(main(arguments.chunks))
+        with open_directory() as directory:
+            asyncio.run(main(directory / "data", arguments.chunks))

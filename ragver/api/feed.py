@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from ragver import wire
 from ragver.bootstrap import Services
@@ -30,7 +30,7 @@ async def follow(
     since: int,
     first: Sequence[wire.CommitEntry],
     disconnected: Callable[[], Awaitable[bool]],
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Each commit after `since` once, in order, for as long as the client listens.
 
     Ends when the corpus or the ledger goes away; the client reconnects and learns why.

@@ -35,7 +35,7 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
 
 Parameters = Mapping[str, Any]
 
-_dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+_dialect = asyncpg_dialect.dialect()
 
 
 class Row(asyncpg.Record):
@@ -131,7 +131,7 @@ class Database:
     async def own_connection(self) -> AsyncIterator[Connection]:
         """A connection outside the pool, for session locks; closed at the end of the block."""
         with failures_named():
-            driver = await asyncpg.connect(self.url, **CONNECT_ARGUMENTS)  # type: ignore[no-untyped-call]
+            driver = await asyncpg.connect(self.url, **CONNECT_ARGUMENTS)
             try:
                 yield Connection(driver)
             finally:

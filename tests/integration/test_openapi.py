@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -40,7 +41,7 @@ def server_url(postgres_url: str, migrated_template: str, tmp_path_factory: pyte
 
 @document.parametrize()
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_makes_the_server_fail(case: schemathesis.Case, server_url: str) -> None:
+def test_no_request_makes_the_server_fail(case: schemathesis.Case[Any], server_url: str) -> None:
     """Whatever the document allows, and what it does not: no 5xx, and answers of the shape that it promises."""
     if "corpus" in case.path_parameters:
         case.path_parameters["corpus"] = "handbook"
