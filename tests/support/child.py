@@ -25,6 +25,11 @@ class Child:
         assert line, f"the child ended with {self._process.wait()}"
         return line.rstrip("\n")
 
+    def rest(self) -> list[str]:
+        """What it printed and nobody has read, up to its end."""
+        assert self._process.stdout is not None
+        return self._process.stdout.read().splitlines()
+
     def tell(self, line: str = "") -> None:
         """Print a line to its standard input."""
         assert self._process.stdin is not None

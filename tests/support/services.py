@@ -25,14 +25,14 @@ _put: TypeAdapter[wire.Put] = TypeAdapter(wire.Put)
 
 @asynccontextmanager
 async def open_test_services(
-    database_url: str,
+    database_url: str | None,
     directory: Path,
     *,
     indexing: bool = False,
     clock: Clock | None = None,
     **settings: Any,
 ) -> AsyncIterator[Services]:
-    """Services on a migrated database, with their index in `directory`; unset settings have their defaults.
+    """Services on a migrated database, with their index in `directory`; without a URL PostgreSQL is embedded there.
 
     One process (or one block) at a time may hold a directory; several may share the database.
     """
