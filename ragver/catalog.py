@@ -121,6 +121,6 @@ def _cursor(key: str, epoch: Epoch) -> str:
 def _read_cursor(cursor: str) -> tuple[str, int]:
     try:
         epoch, _, key = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
-        return key, int(epoch)
+        return wire.clean(key), int(epoch)
     except (binascii.Error, ValueError):
         raise InvalidRequest("`cursor` is not one that was given out; start again without it") from None
