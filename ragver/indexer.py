@@ -151,9 +151,7 @@ class Indexer:
         ]
         deaths = {change.chunk_id: change.died_epoch for change in found if change.died_epoch is not None}
         renewed = {
-            change.chunk_id: payloads[change.chunk_id]
-            for change in found
-            if change.touched_epoch > change.born_epoch
+            change.chunk_id: payloads[change.chunk_id] for change in found if change.touched_epoch > change.born_epoch
         }
         await self._index.upsert(collection, points)
         await self._index.mark_dead(collection, deaths)
