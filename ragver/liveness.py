@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ragver.coalesce import Coalesced
 from ragver.errors import CorpusNotFound
 from ragver.ledger import chunks, corpora
-from ragver.ledger.chunks import ChunkRecord
+from ragver.ledger.chunks import ChunkRecord, Records
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
 from ragver.types import ChunkId, DocumentId, Epoch
@@ -63,28 +63,44 @@ class CorpusView:
 
     async def records(self, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, ChunkRecord]:
         """The chunks that exist among `chunk_ids`, dead or alive; true at ``seen`` or at a later epoch."""
-        found = {chunk_id: record for chunk_id in chunk_ids if (record := self._records.get(chunk_id)) is not None}
-        missing = [chunk_id for chunk_id in chunk_ids if chunk_id not in found]
-        if missing:
-            found |= await self._look_up(missing)
-        return found
+        known, missing = self._known(chunk_ids)
+        if not missing:
+            return known
+        return known | self._noted(await chunks.records(self._database, self.info.corpus_id, missing))
 
-    async def _look_up(self, chunk_ids: Sequence[ChunkId]) -> dict[ChunkId, ChunkRecord]:
-        seen = self.seen
-        found = await chunks.records(self._database, self.info.corpus_id, chunk_ids)
-        # Had the view moved on meanwhile, it may have forgotten a document that this answer still shows as it
-        # was, and would then keep it for good.
-        if self.seen == seen:
-            self._remember(found)
-        return found
+    async def records_at(self, chunk_ids: Sequence[ChunkId], epoch: Epoch) -> dict[ChunkId, ChunkRecord]:
+        """The chunks among `chunk_ids` that are alive at `epoch`, all described as they were then."""
+        known, missing = self._known(chunk_ids) if epoch == self.seen else ({}, list(chunk_ids))
+        known = {chunk_id: record for chunk_id, record in known.items() if record.alive_at(epoch)}
+        if not missing:
+            return known
+        found = await chunks.records_at(self._database, self.info.corpus_id, missing, epoch)
+        return known | (self._noted(found) if found.head == epoch else found.by_id)
+
+    def _known(self, chunk_ids: Sequence[ChunkId]) -> tuple[dict[ChunkId, ChunkRecord], list[ChunkId]]:
+        known = {chunk_id: record for chunk_id in chunk_ids if (record := self._records.get(chunk_id)) is not None}
+        return known, [chunk_id for chunk_id in chunk_ids if chunk_id not in known]
+
+    def _noted(self, found: Records) -> dict[ChunkId, ChunkRecord]:
+        # Only what was read at the very epoch of the view. From an earlier one it may show a document as it was
+        # before the view forgot it, and would keep it for good; from a later one, half of a commit.
+        if found.head == self.seen:
+            self._remember(found.by_id)
+        return found.by_id
 
     def _remember(self, records: dict[ChunkId, ChunkRecord]) -> None:
         for chunk_id, record in records.items():
             self._records[chunk_id] = record
             self._chunks_of[record.document_id].add(chunk_id)
         while len(self._records) > RECORDS_MAX:
-            oldest = next(iter(self._records))
-            self._chunks_of[self._records.pop(oldest).document_id].discard(oldest)
+            self._drop(next(iter(self._records)))
+
+    def _drop(self, chunk_id: ChunkId) -> None:
+        document = self._records.pop(chunk_id).document_id
+        siblings = self._chunks_of[document]
+        siblings.discard(chunk_id)
+        if not siblings:
+            del self._chunks_of[document]
 
 
 class Views:

@@ -8,14 +8,18 @@ can make an answer thinner but never wrong.
 Which applied epoch bounds the tail matters: one that was read *before* the search began. With a later one,
 whatever the indexer applied in between would be in neither the search nor the tail. A strong read searches
 while it reads the head, so it goes by the applied epoch of an earlier read; the tail is then a little longer.
+
+An answer that may be thinner than it should be, and every read behind the head, takes a last look at the ledger:
+the horizon may have passed the epoch, the index may have been made anew, the corpus may be gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +27,15 @@ from numpy.typing import NDArray
 from ragver import wire
 from ragver.clock import Clock
 from ragver.embedding.registry import Embedders, as_vector, normalised
-from ragver.errors import EpochAhead, IndexLagging, InvalidRequest, QueryNotEmbeddable, SnapshotExpired, TimeAhead
+from ragver.errors import (
+    CorpusNotFound,
+    EpochAhead,
+    IndexLagging,
+    InvalidRequest,
+    QueryNotEmbeddable,
+    SnapshotExpired,
+    TimeAhead,
+)
 from ragver.filters import Filter, parse
 from ragver.index.port import Collection, Index, Match, Search
 from ragver.ledger import chunks, corpora
@@ -31,10 +43,10 @@ from ragver.ledger.chunks import ChunkRecord
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
 from ragver.liveness import CorpusView, Views
-from ragver.overlay import Overlay, Question, Tail, merged, overlay_of, without
+from ragver.overlay import CHUNK_ID_LAST, Overlay, Question, Tail, merged, overlay_of, without
 from ragver.telemetry import Metrics, logger
 from ragver.tokens import Snapshot, SnapshotTokens, fingerprint
-from ragver.types import WILDCARD, ChunkId, CorpusId, Epoch, GenerationId, Level
+from ragver.types import WILDCARD, ChunkId, CorpusId, Epoch, Level
 
 BOUNDED_LAG_EPOCHS_DEFAULT = 100
 SEARCH_SLACK = 8
@@ -42,7 +54,10 @@ SEARCH_SLACK = 8
 SEARCH_WIDENING = 4
 SEARCH_LIMIT_MAX = 20_000
 ATTEMPTS_MAX = 5
-"""How often a read is repeated because metadata changed under it."""
+"""How often a read is begun anew because something changed under it."""
+EARLY_LAG_EPOCHS_MAX = 16
+"""How far a search may have begun behind the head and still be used, if the index has moved on meanwhile: what
+it has applied since then is read from the ledger."""
 INDEX_WAIT_STEP_S = 0.05
 
 
@@ -53,11 +68,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """What a search goes by: the epoch to read, and a head that was read before the search began."""
+class _Asked:
+    """A request as one corpus understands it."""
 
-    epoch: Epoch
-    basis: Head
+    view: CorpusView
+    request: wire.RetrieveRequest
+    vector: NDArray[np.float32]
+    condition: Filter | None
+
+    def at(self, epoch: Epoch) -> Question:
+        return Question(self.vector, epoch, self.request.principals, self.condition)
 
 
 class Retrieval:
@@ -82,7 +102,7 @@ class Retrieval:
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
-        self._tails: dict[GenerationId, Tail] = {}
+        self._tails: WeakKeyDictionary[CorpusView, Tail] = WeakKeyDictionary()
 
     async def retrieve(self, name: str, request: wire.RetrieveRequest) -> wire.RetrieveResponse:
         """Up to k chunks alive at one epoch that today's access lists let the principals read, best first.
@@ -90,65 +110,81 @@ class Retrieval:
         Raises ``CorpusNotFound``, ``SnapshotExpired``, ``EpochAhead``, ``FilterInvalid``, ``VectorInvalid``,
         ``IndexLagging``, or that a store is unavailable; never returns a thinner result in their place.
         """
-        view = await self._views.get(name)
-        condition = None if request.filter is None else parse(request.filter, view.info.filterable)
-        vector = await self._vector(view.info, request)
+        asked = await self._understood(name, request)
         deadline = self._clock.monotonic() + self._limits.index_wait_s_max
         level = request.consistency.level if request.consistency else Level.STRONG
         with self._metrics.retrievals.labels("as_of" if request.as_of else level.value).time():
             while True:
                 try:
-                    return await self._attempt(name, request, vector, condition)
+                    return await self._attempt(name, asked)
                 except IndexLagging:
                     if self._clock.monotonic() > deadline:
                         raise
                     await self._clock.sleep(INDEX_WAIT_STEP_S)
 
-    async def _attempt(
-        self, name: str, request: wire.RetrieveRequest, vector: NDArray[np.float32], condition: Filter | None
-    ) -> wire.RetrieveResponse:
+    async def _understood(self, name: str, request: wire.RetrieveRequest) -> _Asked:
+        view = await self._views.get(name)
+        try:
+            return await self._fitted(view, request)
+        except InvalidRequest:
+            # It may fit another corpus that has taken the name since this process last looked.
+            now, _ = await self._views.fresh(name)
+            if now is view:
+                raise
+            return await self._fitted(now, request)
+
+    async def _fitted(self, view: CorpusView, request: wire.RetrieveRequest) -> _Asked:
+        condition = None if request.filter is None else parse(request.filter, view.info.filterable)
+        return _Asked(view, request, await self._vector(view.info, request), condition)
+
+    async def _attempt(self, name: str, asked: _Asked) -> wire.RetrieveResponse:
         for _ in range(ATTEMPTS_MAX):
-            answer = await self._read(name, request, vector, condition)
+            try:
+                answer = await self._read(asked)
+            except CorpusNotFound:
+                # Deleted since this process last looked. There may be another one by that name.
+                self._views.forget(name)
+                asked, answer = await self._understood(name, asked.request), None
             if answer is not None:
                 return answer
-        raise IndexLagging("filterable metadata kept changing during the read; try again")
+        raise IndexLagging("the corpus kept changing during the read; try again")
 
-    async def _read(
-        self, name: str, request: wire.RetrieveRequest, vector: NDArray[np.float32], condition: Filter | None
-    ) -> wire.RetrieveResponse | None:
-        """One read; None if metadata that the filter speaks of changed between its first and its last step."""
-        view = await self._views.get(name)
-        early = self._search_early(view, request, vector, condition)
+    async def _read(self, asked: _Asked) -> wire.RetrieveResponse | None:
+        """One read; None if it has to be begun anew, because what it went by changed before its last step."""
+        view = asked.view
+        early = self._search_early(asked)
         try:
-            committed_by = await self._committed_by(view.info, request)
-            view, head = await self._views.fresh(name)
-            epoch = committed_by if committed_by is not None else self._level_epoch(view.info, head, request)
+            committed_by = await self._committed_by(asked)
+            head = await view.fresh()
+            epoch = committed_by if committed_by is not None else self._level_epoch(view.info, head, asked.request)
             self._check_epoch(epoch, view.info, head)
-            if early is not None and early.view is view:
-                moment, matches = Moment(epoch, early.basis), early.matches
-            else:
-                moment, matches = Moment(epoch, head), None
-            question = Question(vector, epoch, request.principals, condition)
-            reading = _Reading(self, view, moment, head, question, request.k, matches)
-            hits = await reading.hits()
+            reading = _begun(self, asked, epoch, head, early)
+            hits = await self._hits(reading)
         finally:
             if early is not None:
                 early.discard()
-        if not await self._confirmed(view, head, question):
+        if hits is None or not await self._confirmed(reading, len(hits)):
             return None
-        return self._answer(view, head, reading, hits, request)
+        return self._answer(reading, hits, asked.request)
 
-    def _search_early(
-        self, view: CorpusView, request: wire.RetrieveRequest, vector: NDArray[np.float32], condition: Filter | None
-    ) -> _Early | None:
+    @staticmethod
+    async def _hits(reading: _Reading) -> list[tuple[Match, ChunkRecord]] | None:
+        try:
+            return await reading.hits()
+        except IndexLagging:
+            if reading.basis.applied == reading.head.applied:
+                raise
+            # The tail is too long since the head that the search went by; since the present one it may not be.
+            return None
+
+    def _search_early(self, asked: _Asked) -> _Early | None:
         """A strong read need not wait for the head to search: what the head says was touched is put right after."""
+        request, basis = asked.request, asked.view.last
         strong = request.as_of is None and (request.consistency is None or request.consistency.level is Level.STRONG)
-        basis = view.last
         if not strong or basis is None or basis.applied == 0:
             return None
-        question = Question(vector, basis.epoch, request.principals, condition)
-        search = self.search(view.info, question, request.k + SEARCH_SLACK, may_hold_newer=False)
-        return _Early(view, basis, asyncio.ensure_future(search))
+        search = self.search(asked.view.info, asked.at(basis.epoch), request.k + SEARCH_SLACK, may_hold_newer=False)
+        return _Early(basis, asyncio.ensure_future(search))
 
     async def _vector(self, info: CorpusInfo, request: wire.RetrieveRequest) -> NDArray[np.float32]:
         generation = info.generation
@@ -160,14 +196,16 @@ class Retrieval:
                 raise QueryNotEmbeddable(f"the clients of corpus {info.name!r} bring their own vectors: send `vector`")
             assert request.query is not None
             vector = await embedder.embed_query(request.query)
-        return normalised(vector[np.newaxis], generation.distance)[0]
+        unit: NDArray[np.float32] = normalised(vector[np.newaxis], generation.distance)[0]
+        return unit
 
-    async def _committed_by(self, info: CorpusInfo, request: wire.RetrieveRequest) -> Epoch | None:
+    async def _committed_by(self, asked: _Asked) -> Epoch | None:
         """The epoch of `as_of`; asked for before the head, which then is at least as new."""
-        if request.as_of is None:
+        time = asked.request.as_of
+        if time is None:
             return None
-        epoch, now = await corpora.epoch_at(self._database, info.corpus_id, request.as_of)
-        if request.as_of > now:
+        epoch, now = await corpora.epoch_at(self._database, asked.view.info.corpus_id, time)
+        if time > now:
             raise TimeAhead(f"`as_of` lies ahead of the ledger's clock ({now.isoformat()}); leave it out for now")
         return epoch
 
@@ -184,9 +222,9 @@ class Retrieval:
                 return head.epoch
             case Level.BOUNDED:
                 lag = BOUNDED_LAG_EPOCHS_DEFAULT if wanted.max_lag_epochs is None else wanted.max_lag_epochs
-                return Epoch(max(head.applied, head.epoch - lag))
+                return Epoch(max(head.applied, head.horizon, head.epoch - lag))
             case Level.AT_LEAST:
-                return max(head.applied, self._named_epoch(info, wanted))
+                return max(head.applied, head.horizon, self._named_epoch(info, wanted))
             case Level.EXACT:
                 return self._named_epoch(info, wanted)
             case _:
@@ -199,33 +237,34 @@ class Retrieval:
             raise InvalidRequest(f"level {wanted.level} needs `epoch` or `snapshot`")
         return Epoch(wanted.epoch)
 
-    async def overlays(self, view: CorpusView, moment: Moment, head: Head, filtered: bool) -> list[Overlay]:
-        """What the index cannot be trusted with at the moment; the first of two that hold a chunk is right."""
-        tail = await self._tail(view.info).cover(moment.basis.applied, head.epoch)
-        if not filtered or head.payload_epoch <= moment.epoch:
+    async def overlays(self, reading: _Reading) -> list[Overlay]:
+        """What the index cannot be trusted with; the first of two that hold a chunk is right."""
+        view, question, head = reading.view, reading.question, reading.head
+        tail = await self._tail(view).cover(reading.basis.applied, head.epoch)
+        if question.filter is None or head.payload_epoch <= question.epoch:
             return [tail]
-        info, limit = view.info, self._limits.tail_rows_max
-        generation = info.generation
+        limit, generation = self._limits.tail_rows_max, view.info.generation
         described = await chunks.redescribed(
-            self._database, info.corpus_id, generation.generation_id, moment.epoch, limit + 1
+            self._database, view.info.corpus_id, generation.generation_id, question.epoch, limit + 1
         )
         if len(described) > limit:
-            raise IndexLagging(f"the metadata of more than {limit} chunks has changed since epoch {moment.epoch}")
+            raise IndexLagging(f"the metadata of more than {limit} chunks has changed since epoch {question.epoch}")
         return [overlay_of(described, generation.distance, generation.dimensions), tail]
 
-    def _tail(self, info: CorpusInfo) -> Tail:
-        generation = info.generation
-        tail = self._tails.get(generation.generation_id)
+    def _tail(self, view: CorpusView) -> Tail:
+        """The tail of the corpus; it is let go of with the view."""
+        tail = self._tails.get(view)
         if tail is None:
+            generation = view.info.generation
             tail = Tail(
                 self._database,
-                info.corpus_id,
+                view.info.corpus_id,
                 generation.generation_id,
                 generation.distance,
                 generation.dimensions,
                 self._limits.tail_rows_max,
             )
-            self._tails[generation.generation_id] = tail
+            self._tails[view] = tail
         return tail
 
     async def search(self, info: CorpusInfo, question: Question, limit: int, *, may_hold_newer: bool) -> list[Match]:
@@ -240,46 +279,42 @@ class Retrieval:
         )
         return await self._index.search(collection_of(info), search)
 
-    async def records(
-        self, view: CorpusView, chunk_ids: Sequence[ChunkId], epoch: Epoch
-    ) -> Mapping[ChunkId, ChunkRecord]:
-        """The chunks as the ledger confirms them at `epoch`, with today's access lists."""
-        if epoch == view.seen:
-            return await view.records(chunk_ids)
-        return await chunks.records_at(self._database, view.info.corpus_id, chunk_ids, epoch)
-
     def dropped(self, reason: str, chunk_id: ChunkId, corpus: CorpusId, epoch: Epoch) -> None:
         """Count a match that the ledger did not confirm."""
         self._metrics.dropped.labels(reason).inc()
         logger.info("match_dropped", reason=reason, chunk_id=chunk_id, corpus_id=corpus, epoch=epoch)
 
-    async def _confirmed(self, view: CorpusView, head: Head, question: Question) -> bool:
-        """The last look at the ledger. Reads behind the head may have lost points to retention meanwhile, and a
-        filter may have met metadata that is newer than the epoch."""
-        if question.epoch == head.epoch and question.filter is None:
+    async def _confirmed(self, reading: _Reading, hits: int) -> bool:
+        """The last look at the ledger; False if the read has to be begun anew.
+
+        At the head, an answer that is as full as was asked for needs none.
+        """
+        question, head = reading.question, reading.head
+        full = hits == reading.k and not reading.drops
+        if full and question.epoch == head.epoch and question.filter is None:
             return True
-        last = await view.fresh()
+        last = await reading.view.fresh()
         _check_horizon(question.epoch, last)
+        if last.applied < reading.basis.applied:
+            # The collection was lost and made anew: it may have held next to nothing when it was searched.
+            return False
+        # A filter may have met metadata that is newer than the epoch.
         return question.filter is None or last.payload_epoch == head.payload_epoch
 
     def _answer(
-        self,
-        view: CorpusView,
-        head: Head,
-        reading: _Reading,
-        hits: list[tuple[Match, ChunkRecord]],
-        request: wire.RetrieveRequest,
+        self, reading: _Reading, hits: list[tuple[Match, ChunkRecord]], request: wire.RetrieveRequest
     ) -> wire.RetrieveResponse:
+        epoch, head = reading.question.epoch, reading.head
         snapshot = Snapshot(
-            corpus=view.info.corpus_id,
-            epoch=reading.moment.epoch,
+            corpus=reading.view.info.corpus_id,
+            epoch=epoch,
             chunk_ids=tuple(match.chunk_id for match, _ in hits),
             principals=fingerprint(request.principals),
             issued_at_s=int(self._clock.now().timestamp()),
         )
         return wire.RetrieveResponse(
             snapshot=self._tokens.issue(snapshot),
-            epoch=reading.moment.epoch,
+            epoch=epoch,
             head=head.epoch,
             applied_epoch=head.applied,
             tail=reading.tail_rows,
@@ -291,9 +326,15 @@ class Retrieval:
 class _Early:
     """A search that began before the head was known, and what it went by."""
 
-    view: CorpusView
     basis: Head
     matches: asyncio.Future[list[Match]]
+
+    def usable(self, head: Head) -> bool:
+        """Whether the tail since then can make up for what the search did not know."""
+        if self.basis.applied == head.applied:
+            return True
+        # Behind an applied epoch that has gone back, the collection is another one.
+        return self.basis.applied < head.applied and head.epoch - self.basis.applied <= EARLY_LAG_EPOCHS_MAX
 
     def discard(self) -> None:
         """Nobody waits for the matches any more, nor for the error in their place."""
@@ -301,74 +342,93 @@ class _Early:
         self.matches.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
+def _begun(retrieval: Retrieval, asked: _Asked, epoch: Epoch, head: Head, early: _Early | None) -> _Reading:
+    """A reading that goes by the early search, if there was one and it can be used."""
+    if early is not None and early.usable(head):
+        return _Reading(retrieval, asked, epoch, head, early.basis, early.matches)
+    return _Reading(retrieval, asked, epoch, head, head, None)
+
+
 class _Reading:
-    """One read at one moment: search, overlay, confirm, and search wider while hits are missing."""
+    """One read at one epoch: search, overlay, confirm, and search wider while hits are missing."""
 
     def __init__(
         self,
         retrieval: Retrieval,
-        view: CorpusView,
-        moment: Moment,
+        asked: _Asked,
+        epoch: Epoch,
         head: Head,
-        question: Question,
-        k: int,
+        basis: Head,
         early: asyncio.Future[list[Match]] | None,
     ) -> None:
-        self.moment = moment
+        self.view = asked.view
+        self.k = asked.request.k
+        self.question = asked.at(epoch)
+        self.head = head
+        self.basis = basis
+        """A head that was read before the search began."""
         self.tail_rows = 0
+        self.drops = 0
         self._retrieval = retrieval
-        self._view = view
-        self._head = head
-        self._question = question
-        self._k = k
         self._early = early
 
     async def hits(self) -> list[tuple[Match, ChunkRecord]]:
-        """Up to k confirmed matches, best first."""
-        limit = self._k + SEARCH_SLACK
+        """Up to k confirmed matches, best first. Raises ``IndexLagging`` if they cannot be told from the rest."""
+        limit = self.k + SEARCH_SLACK
         while True:
             found = await self._search(limit)
             # Only now: the tail must be at least as new as what the search may have seen applied.
-            hits = await self._confirm(found, limit)
-            if len(hits) >= self._k or len(found) < limit or limit >= SEARCH_LIMIT_MAX:
-                return hits[: self._k]
+            candidates = await self._overlaid(found, limit)
+            hits = await self._confirm(candidates[:limit])
+            if len(hits) >= self.k or max(len(found), len(candidates)) < limit:
+                return hits[: self.k]
+            if limit >= SEARCH_LIMIT_MAX:
+                raise IndexLagging(
+                    f"of the {limit} nearest matches nearly all are out of date; let the indexer catch up, "
+                    "and reconcile the corpus if that does not help"
+                )
             limit = min(limit * SEARCH_WIDENING, SEARCH_LIMIT_MAX)
 
     async def _search(self, limit: int) -> list[Match]:
         if self._early is not None:
             early, self._early = self._early, None
             return await early
-        if self.moment.basis.applied == 0:
+        if self.basis.applied == 0:
             return []
-        newer = self.moment.epoch < self.moment.basis.applied
-        return await self._retrieval.search(self._view.info, self._question, limit, may_hold_newer=newer)
+        newer = self.question.epoch < self.basis.applied
+        return await self._retrieval.search(self.view.info, self.question, limit, may_hold_newer=newer)
 
-    async def _confirm(self, found: Sequence[Match], limit: int) -> list[tuple[Match, ChunkRecord]]:
-        filtered = self._question.filter is not None
-        overlays = await self._retrieval.overlays(self._view, self.moment, self._head, filtered)
+    async def _overlaid(self, found: Sequence[Match], limit: int) -> list[Match]:
+        """The index's matches and the overlays', each chunk from whoever knows it best."""
+        overlays = await self._retrieval.overlays(self)
         self.tail_rows = len(overlays[-1])
-        distance = self._view.info.generation.distance
+        distance = self.view.info.generation.distance
         candidates = without(found, overlays)
         for place, overlay in enumerate(overlays):
             put_aside = overlays[0] if place > 0 else None
-            candidates = merged(candidates, overlay.best(self._question, limit, put_aside), distance)
-        records = await self._retrieval.records(
-            self._view, [match.chunk_id for match in candidates[:limit]], self.moment.epoch
-        )
-        return [
+            candidates = merged(candidates, overlay.best(self.question, limit, put_aside), distance)
+        return candidates
+
+    async def _confirm(self, candidates: Sequence[Match]) -> list[tuple[Match, ChunkRecord]]:
+        # The ledger's ids end where a damaged index's may not.
+        ids = [match.chunk_id for match in candidates if match.chunk_id <= CHUNK_ID_LAST]
+        records = await self.view.records_at(ids, self.question.epoch)
+        confirmed = [
             (match, record)
-            for match in candidates[:limit]
+            for match in candidates
             if (record := self._allowed(records.get(match.chunk_id), match.chunk_id)) is not None
         ]
+        self.drops = len(candidates) - len(confirmed)
+        return confirmed
 
     def _allowed(self, record: ChunkRecord | None, chunk_id: ChunkId) -> ChunkRecord | None:
         """The record, if it may be shown: alive at the epoch, its text still there, readable today."""
-        epoch = self.moment.epoch
+        corpus, epoch = self.view.info.corpus_id, self.question.epoch
         if record is None or record.text is None or not record.alive_at(epoch):
-            self._retrieval.dropped("not_alive", chunk_id, self._view.info.corpus_id, epoch)
+            self._retrieval.dropped("not_alive", chunk_id, corpus, epoch)
             return None
-        if not {WILDCARD, *self._question.principals}.intersection(record.acl):
-            self._retrieval.dropped("forbidden", chunk_id, self._view.info.corpus_id, epoch)
+        if not {WILDCARD, *self.question.principals}.intersection(record.acl):
+            self._retrieval.dropped("forbidden", chunk_id, corpus, epoch)
             return None
         return record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,20 @@ class ChunkRecord:
         return self.born_epoch <= epoch and (self.died_epoch is None or self.died_epoch > epoch)
 
 
+class Records(NamedTuple):
+    """What one statement found, and the moment it saw."""
+
+    by_id: dict[ChunkId, ChunkRecord]
+    head: Epoch | None
+    """The corpus's head at that moment; None when nothing was found."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A chunk that was born, died, or got other labels or metadata: as it is now."""
+    """A chunk that was born, died, or got other labels or metadata.
+
+    `acl` is today's; `metadata` that of the newest version that holds the chunk.
+    """
 
     chunk_id: ChunkId
     document_id: DocumentId
@@ -67,7 +78,8 @@ _OF_THEIR_DOCUMENTS = """
 
 _RECORD_COLUMNS = f"""
     SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.cause, k.text, d.alive, d.version AS document_version,
-           d.acl, v.key, v.title, v.uri, v.metadata, v.version
+           d.acl, v.key, v.title, v.uri, v.metadata, v.version,
+           (SELECT epoch FROM corpus WHERE id = :corpus) AS head
     FROM k {_OF_THEIR_DOCUMENTS}
 """
 
@@ -100,14 +112,20 @@ _RECORDS_AT = text(f"""
     ) v
 """)
 
-# Changes after a place in the order of (epoch, chunk).
+# Changes after a place in the order of (epoch, chunk). A dead chunk has the metadata it died with: its document
+# may have come back with other metadata since.
 _CHANGES = text(f"""
     WITH k AS MATERIALIZED (
         SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
         WHERE corpus_id = :corpus AND (touched_epoch, id) > (:epoch, :chunk)
         ORDER BY touched_epoch, id LIMIT :limit
     )
-    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, d.metadata, e.vector
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, e.vector,
+           CASE WHEN k.died_epoch IS NULL THEN d.metadata ELSE (
+               SELECT metadata FROM document_version
+               WHERE corpus_id = :corpus AND document_id = k.document_id AND died_epoch = k.died_epoch
+               ORDER BY version DESC LIMIT 1
+           ) END AS metadata
     FROM k {_OF_THEIR_DOCUMENTS}
     LEFT JOIN LATERAL (
         SELECT vector FROM embedding
@@ -136,18 +154,18 @@ _TOUCHED_DOCUMENTS = text("""
 """)
 
 
-async def records(database: Database, corpus: CorpusId, ids: Sequence[ChunkId]) -> dict[ChunkId, ChunkRecord]:
+async def records(database: Database, corpus: CorpusId, ids: Sequence[ChunkId]) -> Records:
     """The chunks that exist among `ids`, dead or alive, as they are now."""
-    rows = await database.fetch(_RECORDS, {"corpus": corpus, "ids": list(ids)})
-    return {ChunkId(row.id): _record(row) for row in rows}
+    return _records(await database.fetch(_RECORDS, {"corpus": corpus, "ids": list(ids)}))
 
 
-async def records_at(
-    database: Database, corpus: CorpusId, ids: Sequence[ChunkId], epoch: Epoch
-) -> dict[ChunkId, ChunkRecord]:
-    """The chunks among `ids` that are alive at `epoch`, described as they were then."""
-    rows = await database.fetch(_RECORDS_AT, {"corpus": corpus, "ids": list(ids), "epoch": epoch})
-    return {ChunkId(row.id): _record(row) for row in rows}
+async def records_at(database: Database, corpus: CorpusId, ids: Sequence[ChunkId], epoch: Epoch) -> Records:
+    """The chunks among `ids` that are alive at `epoch`, described as they were then; `acl` is today's."""
+    return _records(await database.fetch(_RECORDS_AT, {"corpus": corpus, "ids": list(ids), "epoch": epoch}))
+
+
+def _records(rows: Sequence[Row]) -> Records:
+    return Records({ChunkId(row.id): _record(row) for row in rows}, Epoch(rows[0].head) if rows else None)
 
 
 def _record(row: Row) -> ChunkRecord:

@@ -117,6 +117,7 @@ _NEW_IDS = text("""
 _LOCK = text("SELECT 1 FROM corpus WHERE id = :corpus FOR NO KEY UPDATE")
 
 # The whole commit. Every part hangs on `head`, which is empty when the expected epoch is no longer the head.
+# An access list holds for old snapshots too, so a new one touches the dead chunks that these can still read.
 _WRITE = text("""
     WITH head AS (
         UPDATE corpus SET
@@ -124,7 +125,7 @@ _WRITE = text("""
             last_committed_at = greatest(clock_timestamp(), last_committed_at),
             payload_epoch = CASE WHEN :payload_changed THEN epoch + 1 ELSE payload_epoch END
         WHERE id = :corpus AND epoch = :expected
-        RETURNING id, epoch, last_committed_at AS committed_at
+        RETURNING id, epoch, horizon, last_committed_at AS committed_at
     ), deaths AS (
         UPDATE chunk SET died_epoch = head.epoch, touched_epoch = head.epoch, cause = dead.cause
         FROM head, unnest(CAST(:dead_ids AS bigint[]), CAST(:dead_causes AS text[])) AS dead(id, cause)
@@ -133,6 +134,11 @@ _WRITE = text("""
         UPDATE chunk SET touched_epoch = head.epoch
         FROM head, unnest(CAST(:touched_ids AS bigint[])) AS kept(id)
         WHERE chunk.corpus_id = head.id AND chunk.id = kept.id
+    ), relabelled AS (
+        UPDATE chunk SET touched_epoch = head.epoch
+        FROM head
+        WHERE chunk.corpus_id = head.id AND chunk.document_id = ANY(CAST(:relabelled_documents AS bigint[]))
+          AND chunk.died_epoch > head.horizon
     ), births AS (
         INSERT INTO chunk (corpus_id, id, document_id, content_hash, text, born_epoch, touched_epoch)
         SELECT head.id, born.*, head.epoch, head.epoch
@@ -321,6 +327,7 @@ def _chunk_columns(plans: Sequence[DocumentPlan], vectors: Vectors) -> dict[str,
         "dead_ids": [chunk_id for chunk_id, _ in deaths],
         "dead_causes": [cause.value for _, cause in deaths],
         "touched_ids": [chunk_id for plan in plans if plan.payload_changed for chunk_id in plan.kept],
+        "relabelled_documents": [plan.before.document_id for plan in plans if plan.relabelled],
         "born_ids": [slot.chunk_id for _, slot, _ in births],
         "born_documents": [document_id for document_id, _, _ in births],
         "born_hashes": [slot.content_hash for _, slot, _ in births],

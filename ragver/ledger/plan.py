@@ -100,6 +100,11 @@ class DocumentPlan:
         return lives_on and (self.metadata_changed or self.before.acl != self.after.acl)
 
     @property
+    def relabelled(self) -> bool:
+        """Whether chunks that the document had before have other labels now, the dead ones included."""
+        return self.before.document_id is not None and self.after.alive and self.before.acl != self.after.acl
+
+    @property
     def births(self) -> list[Slot]:
         if not self.after.alive:
             return []
