@@ -9,6 +9,7 @@ from ragver.ledger.chunks import ChunkRecord
 from ragver.liveness import Views
 from ragver.telemetry import Metrics
 from ragver.tokens import SnapshotTokens
+from ragver.types import CitationStatus, Decision
 
 
 class Validation:
@@ -18,7 +19,9 @@ class Validation:
         self._views = views
         self._tokens = tokens
         self._clock = clock
-        self._metrics = metrics
+        # Looking a labelled metric up costs more than counting.
+        self._verdicts = {decision: metrics.verdicts.labels(decision.value) for decision in Decision}
+        self._citations = {status: metrics.citations.labels(status.value) for status in CitationStatus}
 
     async def validate(self, name: str, request: wire.ValidateRequest) -> wire.ValidateResponse:
         """The verdict on what was generated from a snapshot; it reflects every commit acknowledged before the call.
@@ -37,6 +40,7 @@ class Validation:
         facts = {chunk_id: _facts(record) for chunk_id, record in records.items()}
         verdict = validator.decide(question, facts)
         self._count(verdict)
+        redacted = {} if verdict.answer is None else {"answer": verdict.answer}
         return wire.ValidateResponse(
             verdict=verdict.decision,
             epoch=head.epoch,
@@ -44,13 +48,13 @@ class Validation:
             checked_at=self._clock.now(),
             valid_for_ms=view.info.verdict_ttl_ms,
             citations=verdict.citations,
-            answer=verdict.answer,
+            **redacted,
         )
 
     def _count(self, verdict: validator.Verdict) -> None:
-        self._metrics.verdicts.labels(verdict.decision.value).inc()
+        self._verdicts[verdict.decision].inc()
         for citation in verdict.citations:
-            self._metrics.citations.labels(citation.status.value).inc()
+            self._citations[citation.status].inc()
 
 
 def _facts(record: ChunkRecord) -> validator.ChunkFacts:

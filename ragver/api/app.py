@@ -68,7 +68,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     )
     problems.install(app)
     app.add_middleware(BodyLimit, bytes_max=request_bytes_max)
-    for router in (corpora, commits, documents, retrieval, validation):
+    # Routes are tried in this order, so the two that stand in front of every answer come first.
+    for router in (validation, retrieval, corpora, commits, documents):
         app.include_router(router.router, prefix="/v1", responses={404: _ERRORS[404]})
     app.include_router(health.router)
     return app

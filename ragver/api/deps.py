@@ -10,8 +10,8 @@ from ragver import wire
 from ragver.bootstrap import Services
 
 
-def services(request: Request) -> Services:
-    """The services that the application's lifespan opened."""
+async def services(request: Request) -> Services:
+    """The services that the application's lifespan opened. Async, or it would cost every request a thread."""
     found: Services = request.app.state.services
     return found
 

@@ -1,25 +1,21 @@
 """Validation."""
 
-from __future__ import annotations
+# Annotations are evaluated here: the route reads the type of its body from them.
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
 from ragver import wire
 from ragver.api.deps import CorpusPath, Use
+from ragver.api.direct import DirectRoute
 
-router = APIRouter(prefix="/corpora/{corpus}/validate", tags=["validation"])
+router = APIRouter(prefix="/corpora/{corpus}/validate", tags=["validation"], route_class=DirectRoute)
 
 
 @router.post("", summary="Validate", response_model=wire.ValidateResponse, responses={400: {}, 410: {}})
-async def validate(corpus: CorpusPath, body: wire.ValidateRequest, services: Use) -> Response:
+async def validate(corpus: CorpusPath, body: wire.ValidateRequest, services: Use) -> wire.ValidateResponse:
     """Check what generated text cites against the ledger as it is now.
 
     The verdict reflects every commit acknowledged before this call. Release the text within `valid_for_ms`,
     measured on your own monotonic clock from before you sent the request; later, validate again.
     """
-    verdict = await services.validation.validate(corpus, body)
-    # Already a checked model: serialised once, by pydantic, on the path in front of every answer.
-    return Response(
-        verdict.model_dump_json(exclude=None if verdict.answer is not None else {"answer"}),
-        media_type="application/json",
-    )
+    return await services.validation.validate(corpus, body)
