@@ -1,7 +1,7 @@
 """The Qdrant engine in this process: one shard in a directory per collection.
 
-Updates and flushes hold the interpreter lock to their end, searches give it up; so all writes go through one
-thread in small batches, reads through a few, and the event loop waits for neither.
+The engine holds the interpreter lock to the end of every call. So writes go through one thread in small batches,
+whose waits for the disk are then nobody else's, and searches are made where they are asked for.
 """
 
 from __future__ import annotations
@@ -111,7 +111,13 @@ class EdgeIndex:
         await self._write(collection, lambda shard: shard.delete(chunk_ids))
 
     async def search(self, collection: Collection, search: Search) -> list[Match]:
-        return await self._run(self._readers, lambda: self._shard(collection).search(search))
+        shard = self._shards.get(collection.name)
+        if shard is None or self._closed:
+            return await self._run(self._readers, lambda: self._shard(collection).search(search))
+        # The engine keeps the interpreter lock for the whole of a search: in a thread it would stop the event
+        # loop just as long, and two hand-overs of the lock would come on top.
+        with _engine_errors():
+            return shard.search(search)
 
     async def scroll(
         self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
