@@ -31,11 +31,17 @@ class Coalesced(Generic[T]):
         return await asyncio.shield(self._next)
 
     async def _work(self) -> None:
-        # Nothing is awaited between finding no one waiting and clearing `_worker`: no wake-up can be lost.
-        while (waiting := self._next) is not None:
-            self._next = None
-            await self._answer(waiting)
-        self._worker = None
+        try:
+            while (waiting := self._next) is not None:
+                self._next = None
+                await self._answer(waiting)
+        finally:
+            # Nothing is awaited between finding no one waiting and clearing `_worker`: no wake-up can be lost.
+            self._worker = None
+            if self._next is not None:
+                # Only a worker that is cancelled leaves somebody waiting.
+                self._next.cancel()
+                self._next = None
 
     async def _answer(self, waiting: asyncio.Future[T]) -> None:
         try:
