@@ -62,12 +62,11 @@ class SnapshotTokens:
 
     def read(self, token: str, corpus: CorpusId) -> Snapshot:
         """The snapshot of a token. Raises ``SnapshotInvalid`` or ``SnapshotForeign``."""
-        format_, ledger, owner, epoch, chunk_ids, principals, issued_at_s = self._verified(token)
+        ledger, owner, epoch, chunk_ids, principals, issued_at_s = self._verified(token)
         if ledger != self._ledger:
             raise SnapshotForeign("this token was issued by another ledger; retrieve again here")
         if owner != corpus:
             raise SnapshotForeign("this token was issued for another corpus; retrieve again from this one")
-        assert format_ == FORMAT
         return Snapshot(corpus, Epoch(epoch), tuple(chunk_ids), principals, issued_at_s)
 
     def _verified(self, token: str) -> list[Any]:
@@ -79,7 +78,9 @@ class SnapshotTokens:
             raise SnapshotInvalid(
                 "the token's signature does not fit; pass on the `snapshot` of a retrieval unchanged"
             ) from None
-        return content
+        if content[0] != FORMAT:
+            raise SnapshotInvalid(f"this token has format {content[0]}, and not {FORMAT}; retrieve again")
+        return content[1:]
 
 
 def fingerprint(principals: Sequence[str]) -> str:
