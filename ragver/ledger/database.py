@@ -30,7 +30,7 @@ POOL_WAIT_S_MAX = 10
 CONNECT_ARGUMENTS: dict[str, Any] = {
     "timeout": CONNECT_TIMEOUT_S,
     "command_timeout": COMMAND_TIMEOUT_S,
-    "server_settings": {"application_name": "ragver", "jit": "off"},
+    "server_settings": {"application_name": "ragver", "jit": "off", "plan_cache_mode": "force_generic_plan"},
 }
 
 Parameters = Mapping[str, Any]
@@ -57,6 +57,7 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
 )
 
 
@@ -162,10 +163,11 @@ async def _borrowed(engine: AsyncEngine) -> AsyncIterator[Any]:
         try:
             held = await engine.raw_connection()
             yield held.driver_connection
-        except AWAY:
-            if held is not None:
-                held.invalidate()
-            await engine.dispose()
+        except Exception as error:
+            if _away(error) is not None:
+                if held is not None:
+                    held.invalidate()
+                await engine.dispose()
             raise
         finally:
             if held is not None:
@@ -177,11 +179,20 @@ def failures_named() -> Iterator[None]:
     """Turn «PostgreSQL could not answer» into ``LedgerUnavailable``."""
     try:
         yield
-    except AWAY as error:
+    except Exception as error:
+        if (away := _away(error)) is None:
+            raise
         raise LedgerUnavailable(
-            f"the ledger did not answer ({type(error).__name__}); if this was a commit, its outcome is unknown: "
+            f"the ledger did not answer ({type(away).__name__}); if this was a commit, its outcome is unknown: "
             "repeat it with the same Idempotency-Key, or look at the change feed"
         ) from error
+
+
+def _away(error: BaseException | None) -> BaseException | None:
+    """What says that PostgreSQL is away: the error itself, or what SQLAlchemy has wrapped in an error of its own."""
+    while error is not None and not isinstance(error, AWAY):
+        error = error.__cause__
+    return error
 
 
 @cache

@@ -26,7 +26,7 @@ _LOG = """
 """
 
 _WAITING = """
-    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = $1
 """
 
 _CHUNKS = """
@@ -53,9 +53,14 @@ async def query(url: str, statement: str, *values: Any) -> list[Any]:
 
 async def waits_for_a_lock(url: str) -> None:
     """Return once a session of this database waits for another one."""
+    await waits(url, "Lock")
+
+
+async def waits(url: str, event_type: str) -> None:
+    """Return once a session of this database waits for an event of this type."""
     async with asyncio.timeout(WAIT_S_MAX):
         while True:
-            if await query(url, _WAITING):
+            if await query(url, _WAITING, event_type):
                 return
             await asyncio.sleep(0.01)
 
