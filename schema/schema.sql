@@ -175,8 +175,5 @@ CREATE INDEX document_version_corpus_id_key_version_idx ON public.document_versi
 
 CREATE UNIQUE INDEX index_generation_serving ON public.index_generation USING btree (corpus_id) WHERE (state = 'serving'::text);
 
-ALTER TABLE ONLY public.commit_log
-    ADD CONSTRAINT commit_log_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);
-
 ALTER TABLE ONLY public.index_generation
     ADD CONSTRAINT index_generation_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);

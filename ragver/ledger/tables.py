@@ -80,7 +80,7 @@ corpus = Table(
 commit_log = Table(
     "commit_log",
     metadata,
-    Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
+    Column("corpus_id", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("committed_at", DateTime(timezone=True), nullable=False),
     Column("actor", Text),

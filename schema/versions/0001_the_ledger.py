@@ -135,7 +135,6 @@ def upgrade() -> None:
         sa.Column("summary", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("prev_hash", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["corpus_id"], ["corpus.id"], name=op.f("commit_log_corpus_id_fkey")),
         sa.PrimaryKeyConstraint("corpus_id", "epoch", name=op.f("commit_log_pkey")),
     )
     op.create_index(
