@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+from typing import Annotated
+
+import typer
 
 
-def demo() -> None:
-    """Tell the story of the race on a sample handbook, in under a minute."""
-    try:
-        story = importlib.import_module("ragver.demo.story")
-    except ModuleNotFoundError:
-        from ragver.errors import NotInstalled
+def demo(fast: Annotated[bool, typer.Option("--fast", help="Do not wait for the model to write.")] = False) -> None:
+    """Tell the story of the race on a sample handbook, in under a minute.
 
-        raise NotInstalled("this installation has no demo") from None
-    story.run()
+    It opens stores of its own in a temporary directory and leaves nothing behind.
+    """
+    from ragver.cli import logs
+    from ragver.demo import story
+
+    logs.configure("ERROR")
+    story.run(fast=fast)
