@@ -13,6 +13,7 @@ from ragver.embedded.datadir import DataDir
 from ragver.embedding.registry import Embedders, OpenAISettings
 from ragver.errors import SettingsInvalid
 from ragver.index.port import Index
+from ragver.index.qdrant_options import Connection, Options
 from ragver.indexer import Indexer
 from ragver.ledger import corpora, migrations
 from ragver.ledger.database import Database
@@ -114,8 +115,7 @@ def _openai(settings: Settings) -> OpenAISettings:
 async def _open_stores(stack: AsyncExitStack, settings: Settings, role: str) -> Stores:
     data = _claimed(stack, settings, role) if settings.database_url is None or settings.qdrant_url is None else None
     url, secret = await _open_ledger(stack, settings, data)
-    index = _open_index(settings, data)
-    stack.push_async_callback(index.close)
+    index = await _open_index(stack, settings, data)
     return Stores(url, index, secret, _publish_nowhere if data is None else data.publish)
 
 
@@ -148,12 +148,47 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, data: DataDir 
     return url, secret or data.secret_key()
 
 
-def _open_index(settings: Settings, data: DataDir | None) -> Index:
-    if settings.qdrant_url is not None or data is None:
-        raise SettingsInvalid("a Qdrant server is not supported by this version yet: unset RAGVER_QDRANT_URL")
-    from ragver.index.edge import EdgeIndex
+async def _open_index(stack: AsyncExitStack, settings: Settings, data: DataDir | None) -> Index:
+    if settings.qdrant_url is None:
+        assert data is not None
+        # Imported here, like the embedded ledger: only who embeds the index needs the package.
+        from ragver.index.edge import EdgeIndex
 
-    return EdgeIndex(data.index)
+        edge = EdgeIndex(data.index)
+        stack.push_async_callback(edge.close)
+        return edge
+    from ragver.index.qdrant import QdrantIndex
+
+    qdrant = QdrantIndex.connect(_qdrant_connection(settings, settings.qdrant_url), _qdrant_options(settings))
+    stack.push_async_callback(qdrant.close)
+    await qdrant.check_server()
+    return qdrant
+
+
+def _qdrant_connection(settings: Settings, url: str) -> Connection:
+    key = settings.qdrant_api_key
+    return Connection(
+        url=url,
+        api_key=None if key is None else key.get_secret_value(),
+        grpc=settings.qdrant_grpc,
+        grpc_port=settings.qdrant_grpc_port,
+        ca_file=settings.qdrant_ca_file,
+    )
+
+
+def _qdrant_options(settings: Settings) -> Options:
+    return Options(
+        timeout_s=settings.qdrant_timeout_s,
+        write_timeout_s=settings.qdrant_write_timeout_s,
+        shard_number=settings.qdrant_shard_number,
+        replication_factor=settings.qdrant_replication_factor,
+        write_consistency_factor=settings.qdrant_write_consistency_factor,
+        write_ordering=settings.qdrant_write_ordering,
+        read_consistency=settings.qdrant_read_consistency,
+        on_disk=settings.qdrant_on_disk,
+        hnsw_m=settings.qdrant_hnsw_m,
+        hnsw_ef_construct=settings.qdrant_hnsw_ef_construct,
+    )
 
 
 def _publish_nowhere(url: str) -> None:

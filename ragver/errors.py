@@ -10,7 +10,8 @@ RagverError
 ├── SnapshotExpired           the horizon has passed the epoch
 ├── Busy                      CommitContention, IndexLagging: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
-├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid
+├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid,
+│                             IndexUnsupported
 └── ApiError                  what a server answered, with its code; defined beside the client in `ragver.client`
 
 Each class fixes a stable ``code``, the HTTP ``status`` it becomes and whether repeating the same request can
@@ -170,3 +171,7 @@ class NotInstalled(SetupError):
 
 class SettingsInvalid(SetupError):
     code, title = "settings_invalid", "The settings do not fit together"
+
+
+class IndexUnsupported(SetupError):
+    code, title = "index_unsupported", "The index server is too old"

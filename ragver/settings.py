@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+WriteOrdering: TypeAlias = Literal["weak", "medium", "strong"]
+ReadConsistency: TypeAlias = Literal["majority", "quorum", "all"] | Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseSettings):
@@ -15,7 +19,7 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(None, description="PostgreSQL 15 or newer; unset: embedded")
     qdrant_url: str | None = Field(None, description="Qdrant server; unset: embedded")
-    qdrant_api_key: SecretStr | None = None
+    qdrant_api_key: SecretStr | None = Field(None, description="sent with every request to the Qdrant server")
     data_dir: Path = Field(Path(".ragver"), description="where the embedded stores and the generated secret live")
     secret_key: SecretStr | None = Field(None, description="signs snapshot tokens; needed when the ledger is a URL")
     host: str = "127.0.0.1"
@@ -32,3 +36,21 @@ class Settings(BaseSettings):
     openai_base_url: str = "https://api.openai.com/v1"
     openai_api_key: SecretStr | None = None
     embedding_timeout_s: float = Field(30.0, gt=0)
+
+    qdrant_grpc: bool = Field(False, description="speak gRPC with the Qdrant server, not REST")
+    qdrant_grpc_port: int = Field(6334, gt=0, le=65535)
+    qdrant_ca_file: Path | None = Field(None, description="PEM certificates that an https URL is checked against")
+    qdrant_timeout_s: float = Field(10.0, gt=0, description="one attempt at a search or another read")
+    qdrant_write_timeout_s: float = Field(60.0, gt=0, description="one attempt at a write, which waits to be applied")
+    qdrant_shard_number: int | None = Field(None, gt=0, description="shards of a new collection; unset: one a node")
+    qdrant_replication_factor: int = Field(1, gt=0, description="copies of each shard of a new collection")
+    qdrant_write_consistency_factor: int | None = Field(
+        None, gt=0, description="replicas that must apply a write before it counts; unset: all"
+    )
+    qdrant_write_ordering: WriteOrdering = Field("weak", description="weak, medium or strong, as Qdrant means them")
+    qdrant_read_consistency: ReadConsistency | None = Field(
+        None, description="replicas that a read asks: a number, majority, quorum or all; unset: any one"
+    )
+    qdrant_on_disk: bool = Field(False, description="keep the vectors of new collections on disk, not in memory")
+    qdrant_hnsw_m: int | None = Field(None, gt=0, description="links per point in a new collection's graph")
+    qdrant_hnsw_ef_construct: int | None = Field(None, gt=3, description="candidates looked at to find those links")
