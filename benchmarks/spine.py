@@ -19,6 +19,7 @@ import asyncpg
 import numpy as np
 import qdrant_edge as edge
 import uvicorn
+import uvloop
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -136,6 +137,7 @@ async def validation(services: Services, database_url: str, query: NDArray[np.fl
     targets = {
         "bare": (theirs, "/bare"),
         "select": (theirs, "/select"),
+        "select, driver": (theirs, "/select-driver"),
         "validate": (ours, f"/v1/corpora/{CORPUS}/validate"),
     }
     try:
@@ -157,7 +159,7 @@ async def _loads(targets: dict[str, tuple[int, str]], body: bytes) -> dict[str, 
     # Half of what validation carries, so that waiting in line is not what is measured.
     rate = max(result.requests_per_s for result in results["validate"]) / 2
     for name, (port, path) in targets.items():
-        if name != "select":
+        if not name.startswith("select"):
             results[name].append(await _apart("open", port, path, body, rate))
     return results
 
@@ -231,7 +233,7 @@ async def show(services: Services, url: str, vectors: NDArray[np.float32], chunk
         f"validate / bare = {best['validate'] / best['bare']:.2f} (aim ≥ 0.7), "
         f"validate / select = {best['validate'] / best['select']:.2f} (aim ≥ 4)",
     )
-    opened = {name: results[-1] for name, results in loads.items() if name != "select"}
+    opened = {name: results[-1] for name, results in loads.items() if not name.startswith("select")}
     _table(
         console,
         "The same, open loop at half of what validation carries (p50 ms, p99 ms, failures)",
@@ -263,5 +265,6 @@ if __name__ == "__main__":
         kind, port, path, rate = arguments.load
         asyncio.run(_generate(kind, int(port), path, float(rate)))
     else:
-        with open_directory() as directory:
-            asyncio.run(main(directory / "data", arguments.chunks))
+        # The loop that `ragver serve` runs on.
+        with open_directory() as directory, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main(directory / "data", arguments.chunks))
