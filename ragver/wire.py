@@ -28,6 +28,7 @@ from ragver.types import (
 )
 
 OPERATIONS_MAX = 10_000
+KEY_CHARACTERS_MAX = 1_024
 CHUNKS_PER_DOCUMENT_MAX = 20_000
 LABELS_MAX = 256
 CITATIONS_MAX = 1_000
@@ -84,7 +85,7 @@ def _sorted_labels(labels: list[str]) -> list[str]:
 
 Text = Annotated[str, BeforeValidator(_well_formed)]
 Line = Annotated[str, BeforeValidator(_well_formed), AfterValidator(_printable)]
-Key = Annotated[Line, Field(min_length=1, max_length=1024, examples=["policies/leave.md"])]
+Key = Annotated[Line, Field(min_length=1, max_length=KEY_CHARACTERS_MAX, examples=["policies/leave.md"])]
 CorpusName = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", examples=["handbook"], description="the corpus's name"),

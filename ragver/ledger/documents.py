@@ -27,10 +27,13 @@ _DOCUMENT = text(f"""
     WHERE c.id = :corpus
 """)
 
-# Documents alive at an epoch in the order of their keys (bytewise), after a key.
+# Documents alive at an epoch in the order of their keys (bytewise), after a key. Those with a prefix lie between
+# the prefix alone and the prefix with a key of only the highest character: bounds for the index, where
+# `starts_with` would have it read on to the end of the corpus.
 _DOCUMENTS = text(f"""
     SELECT v.key, v.version, v.title, v.uri, v.born_epoch FROM document_version v
-    WHERE v.corpus_id = :corpus AND starts_with(v.key, :prefix) AND v.key >= :prefix AND v.key > :after
+    WHERE v.corpus_id = :corpus AND v.key > :after
+      AND v.key >= :prefix AND v.key <= CAST(:prefix AS text) || repeat(chr(1114111), {wire.KEY_CHARACTERS_MAX})
       AND {_ALIVE_AT}
     ORDER BY v.key LIMIT :limit
 """)
