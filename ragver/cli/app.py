@@ -56,9 +56,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="The consistency layer for retrieval-augmented generation.\n\n"
-    "Commands talk to the server at [bold]--url[/bold], else to the one that runs on the data directory. "
+    "Commands talk to the server at **--url**, else to the one that runs on the data directory. "
     "If none runs there, they open the stores embedded in it themselves.\n\n"
     "Exit status: 0 fine, 1 the answer is no (say, a verdict of reject), 2 it could not be done.",
 )

@@ -20,7 +20,7 @@ Fence = Annotated[bool, typer.Option("--fence", help="Return only when no verdic
 def put(
     key: Annotated[str, typer.Argument(help="The document's key, such as policies/leave.md.")],
     file: Annotated[str, typer.Argument(help="A file with its text; - is standard input.")] = "-",
-    title: Annotated[str | None, typer.Option(metavar="TEXT", show_default=False)] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="What to call it.", show_default=False)] = None,
     uri: Annotated[
         str | None, typer.Option(metavar="URI", help="Where readers find the original.", show_default=False)
     ] = None,
@@ -113,7 +113,7 @@ def _commit(
 
 def _show(result: wire.CommitResult) -> None:
     columns = [
-        Column("document", flexible=True),
+        Column("document", narrow="wrap"),
         Column("version", "right"),
         Column("change"),
         Column("chunks added", "right"),

@@ -18,13 +18,13 @@ app = typer.Typer(no_args_is_help=True, help="Make, list, show and delete corpor
 
 Name = Annotated[str, typer.Argument(help="The corpus.", show_default=False)]
 COLUMNS = [
-    Column("corpus", flexible=True),
+    Column("corpus", narrow="wrap"),
     Column("head", "right"),
     Column("applied", "right"),
     Column("lag", "right"),
     Column("documents", "right"),
     Column("chunks", "right"),
-    Column("embedding", flexible=True),
+    Column("embedding", narrow="wrap"),
 ]
 
 
@@ -43,7 +43,10 @@ def create(
     dimensions: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The vectors' length.", show_default=False)
     ] = None,
-    distance: Annotated[Distance | None, typer.Option(help="How vectors are compared.", show_default=False)] = None,
+    distance: Annotated[
+        Distance | None,
+        typer.Option(metavar="NAME", help=f"How vectors are compared: {', '.join(Distance)}.", show_default=False),
+    ] = None,
     retention: Annotated[
         int | None,
         typer.Option(
@@ -143,7 +146,8 @@ def _show(corpus: wire.Corpus, as_json: bool) -> None:
         return
     fields = corpus.model_dump(mode="json") | {
         "embedding": _described(corpus.embedding),
-        "filterable": " ".join(f"{field}={kind}" for field, kind in corpus.filterable.items()) or None,
+        "filterable": " ".join(f"{field}={kind}" for field, kind in corpus.filterable.items()) or "nothing",
+        "retention_s": corpus.retention_s or "for ever",
     }
     show_fields(fields)
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 COLUMNS = [
     Column("epoch", "right"),
     Column("time"),
-    Column("actor", flexible=True),
-    Column("documents"),
-    Column("reason", flexible=True),
+    Column("actor", narrow="cut"),
+    Column("documents", narrow="wrap"),
+    Column("reason", narrow="cut"),
 ]
 
 
@@ -58,11 +58,14 @@ def log(
 async def _follow(connection: Connection, corpus: str, since: int, as_json: bool) -> None:
     if connection.in_process:
         raise InvalidRequest("there is no server here whose commits could be followed; start one with `ragver serve`")
-    async for entry in connection.client.follow(corpus, since=since):
-        if as_json:
-            show_json_line(entry)
-        else:
-            show_rows(COLUMNS, [_row(entry)], titles=False)
+    # The feed ends when the server stops or the corpus goes; asked again, the server says which, or is not there.
+    while True:
+        async for entry in connection.client.follow(corpus, since=since):
+            since = entry.epoch
+            if as_json:
+                show_json_line(entry)
+            else:
+                show_rows(COLUMNS, [_row(entry)], titles=False)
 
 
 def _row(entry: wire.CommitEntry) -> tuple[object, ...]:

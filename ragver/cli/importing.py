@@ -141,9 +141,13 @@ def _described(corpus: str, tally: Tally) -> dict[str, str]:
     documents = ", ".join(f"{count:,} {status}" for status, count in sorted(tally.documents.items()))
     stages = ", ".join(f"{stage} {spent:.1f} s ({spent / seconds:.0%})" for stage, spent in tally.timings().items())
     earlier = f", {tally.skipped:,} were there already" if tally.skipped else ""
-    return {
+    fields = {
         "corpus": corpus if tally.epoch is None else f"{corpus}, now at epoch {tally.epoch}",
         "commits": f"{tally.commits:,}{earlier}",
+    }
+    if tally.commits == 0:
+        return fields
+    return fields | {
         "documents": documents or "none changed",
         "chunks": f"{tally.chunks_added:,} added, {tally.chunks_kept:,} kept, {tally.chunks_removed:,} removed",
         "rate": f"{tally.commits / seconds:,.1f} commits/s, {tally.chunks_added / seconds:,.0f} new chunks/s",

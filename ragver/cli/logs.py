@@ -11,6 +11,13 @@ QUIET = ("uvicorn", "uvicorn.error", "alembic", "httpx")
 """They talk at level INFO about what is of no use to whoever runs ragver."""
 
 
+class _Stderr(logging.Handler):
+    """Writes to what is stderr at the moment, also where that changes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def configure(level: Level) -> None:
     """Send ragver's logs and those of its libraries, from `level` on, to stderr in one form."""
     import structlog
@@ -30,7 +37,7 @@ def configure(level: Level) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -38,7 +45,7 @@ def configure(level: Level) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [other for other in root.handlers if not isinstance(other, _Stderr)] + [handler]
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

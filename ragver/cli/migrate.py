@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def migrate(data_dir: options.DataDirectory = None, as_json: options.AsJson = False) -> None:
     """Bring the ledger's schema to this version's revision; safe to run again and from several places.
 
-    The ledger is the one at [bold]RAGVER_DATABASE_URL[/bold], else the one embedded in the data directory, which
+    The ledger is the one at **RAGVER_DATABASE_URL**, else the one embedded in the data directory, which
     every start also brings up to date by itself.
     """
     from ragver.ledger import migrations

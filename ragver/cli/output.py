@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
@@ -35,13 +36,17 @@ STYLES = {
 """By verdict, citation status or document status; words without a style are printed plainly."""
 
 
+PADDING = 2
+"""Blank columns of the terminal between two columns of a table."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; the one that is `flexible` gives way where the terminal is narrow."""
+    """A column of a table, and what becomes of its text where the terminal is narrow: only some give way."""
 
     title: str
     justify: Literal["left", "right"] = "left"
-    flexible: bool = False
+    narrow: Literal["keep", "wrap", "cut"] = "keep"
 
 
 def on_terminal() -> bool:
@@ -80,13 +85,33 @@ def show_rows(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, ti
     if not on_terminal():
         _print_tabbed(rows)
         return
-    table = Table(box=None, pad_edge=False, show_header=titles, header_style="dim", padding=(0, 2, 0, 0))
-    for column in columns:
-        overflow: OverflowMethod = "ellipsis" if column.flexible else "fold"
-        table.add_column(column.title, justify=column.justify, no_wrap=True, overflow=overflow)
-    for row in rows:
+    console = Console(highlight=False)
+    cells = [[_text(value) for value in row] for row in rows]
+    table = Table(box=None, pad_edge=False, show_header=titles, header_style="dim", padding=(0, PADDING, 0, 0))
+    for column, width in zip(columns, _widths(columns, cells, console.width), strict=True):
+        overflow: OverflowMethod = "ellipsis" if column.narrow == "cut" else "fold"
+        table.add_column(
+            column.title, justify=column.justify, no_wrap=column.narrow != "wrap", overflow=overflow, width=width
+        )
+    for row in cells:
         table.add_row(*map(_styled, row))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], available: int) -> list[int]:
+    """What each column needs; where that is more than there is, those that give way share what the others leave."""
+    widths = [
+        max(map(cell_len, (column.title, *texts)))
+        for column, texts in zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True)
+    ]
+    yielding = [place for place, column in enumerate(columns) if column.narrow != "keep"]
+    left = available - PADDING * (len(columns) - 1) - sum(widths) + sum(widths[place] for place in yielding)
+    # The narrowest first: what it does not need of its share is the others'.
+    yielding.sort(key=lambda place: widths[place])
+    for others, place in zip(range(len(yielding), 0, -1), yielding, strict=True):
+        widths[place] = max(1, min(widths[place], left // others))
+        left -= widths[place]
+    return widths
 
 
 def excerpt(text: str) -> str:

@@ -20,7 +20,12 @@ def retrieve(
     query: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, max=REF_MAX, help="How many passages.")] = 10,
     level: Annotated[
-        Level | None, typer.Option(help="How fresh; strong if neither this nor an epoch is given.", show_default=False)
+        Level | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="How fresh: strong (if nothing else is said), bounded, at_least, exact.",
+            show_default=False,
+        ),
     ] = None,
     epoch: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Read exactly this epoch.", show_default=False)
@@ -141,9 +146,9 @@ def _show_hits(found: wire.RetrieveResponse) -> None:
     columns = [
         Column("ref", "right"),
         Column("score", "right"),
-        Column("document", flexible=True),
+        Column("document", narrow="wrap"),
         Column("version", "right"),
-        Column("passage", flexible=True),
+        Column("passage", narrow="cut"),
     ]
     rows = [
         (hit.ref, f"{hit.score:.4f}", hit.document.key, hit.document.version, excerpt(hit.text)) for hit in found.hits
@@ -172,8 +177,8 @@ def _show_verdict(verdict: wire.ValidateResponse) -> None:
         Column("ref", "right"),
         Column("chunk", "right"),
         Column("status"),
-        Column("document", flexible=True),
-        Column("detail", flexible=True),
+        Column("document", narrow="wrap"),
+        Column("detail", narrow="wrap"),
     ]
     rows = [(one.ref, one.chunk_id, one.status, one.document_key, one.detail) for one in verdict.citations]
     if rows:

@@ -26,7 +26,7 @@ def serve(
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C.
 
-    With no [bold]RAGVER_DATABASE_URL[/bold], both stores are embedded in the data directory, which this process
+    With no **RAGVER_DATABASE_URL**, both stores are embedded in the data directory, which this process
     then holds. Other commands find the server by that directory.
     """
     from ragver.cli import logs, server

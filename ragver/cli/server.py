@@ -26,8 +26,8 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def run(settings: Settings, *, indexing: bool) -> None:
     """Serve until a signal says stop; raises what keeps the server from starting."""
-    config = uvicorn.Config("", loop="auto")
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(settings, indexing))
 
 

@@ -28,8 +28,9 @@ def status(url: options.Url = None, data_dir: options.DataDirectory = None, as_j
         show_json({"server": described, "ready": ready, "corpora": corpora})
     else:
         show_fields({"server": described, "status": ready.status, "ledger": ready.ledger, "index": ready.index})
-        if corpora and on_terminal():
-            show_line("")
-        show_rows(COLUMNS, map(row, corpora))
+        if corpora:
+            if on_terminal():
+                show_line("")
+            show_rows(COLUMNS, map(row, corpora))
     if ready.status != "ok":
         raise typer.Exit(1)
