@@ -71,11 +71,10 @@ class Overlay:
             self._changes[row] = change
             self._born[row] = change.born_epoch
             self._died[row] = _NEVER if change.died_epoch is None else change.died_epoch
+            self._vectors[row] = 0.0 if change.vector is None else change.vector
             if change.vector is None:
                 # Retention or erasure has taken the vector: there is nothing left to find.
                 self._died[row] = 0
-            else:
-                self._vectors[row] = change.vector
 
     def _make_room(self, row: int) -> None:
         if row < len(self._born):
@@ -147,6 +146,7 @@ class Tail:
         self._shape = (distance, dimensions)
         self._rows_max = rows_max
         self._lock = asyncio.Lock()
+        self._too_long_since: Epoch | None = None
         self.since = Epoch(0)
         self.upto = Epoch(0)
         self.overlay = Overlay(*self._shape)
@@ -157,9 +157,12 @@ class Tail:
         Raises ``IndexLagging`` when they are more than a read may score.
         """
         async with self._lock:
+            if self._too_long_since is not None and applied <= self._too_long_since:
+                # Changes after an epoch only ever become more.
+                raise self._too_long()
             self._let_go(applied)
             if self.upto < head:
-                await self._extend()
+                await self._extend(applied)
                 self.upto = max(self.upto, head)
             return self.overlay
 
@@ -179,16 +182,21 @@ class Tail:
         self.overlay = Overlay(*self._shape)
         self.overlay.extend(changes)
 
-    async def _extend(self) -> None:
+    async def _extend(self, applied: Epoch) -> None:
         limit = self._rows_max - len(self.overlay) + 1
         after = (self.upto, CHUNK_ID_LAST)
         changes = await chunks.changes(self._database, self._corpus, self._generation, after, limit)
         if len(changes) >= limit:
-            raise IndexLagging(
-                f"more than {self._rows_max} chunk changes wait for the indexer; let it catch up, "
-                "read with a lower level, or raise RAGVER_TAIL_ROWS_MAX"
-            )
+            if self.since == applied:
+                self._too_long_since = applied
+            raise self._too_long()
         self.overlay.extend(changes)
+
+    def _too_long(self) -> IndexLagging:
+        return IndexLagging(
+            f"more than {self._rows_max} chunk changes wait for the indexer; let it catch up, "
+            "read with a lower level, or raise RAGVER_TAIL_ROWS_MAX"
+        )
 
 
 def overlay_of(changes: Sequence[Change], distance: Distance, dimensions: int) -> Overlay:

@@ -240,7 +240,7 @@ class Retrieval:
     async def overlays(self, reading: _Reading) -> list[Overlay]:
         """What the index cannot be trusted with; the first of two that hold a chunk is right."""
         view, question, head = reading.view, reading.question, reading.head
-        tail = await self._tail(view).cover(reading.basis.applied, head.epoch)
+        tail = await self._tail_for(reading)
         if question.filter is None or head.payload_epoch <= question.epoch:
             return [tail]
         limit, generation = self._limits.tail_rows_max, view.info.generation
@@ -250,6 +250,18 @@ class Retrieval:
         if len(described) > limit:
             raise IndexLagging(f"the metadata of more than {limit} chunks has changed since epoch {question.epoch}")
         return [overlay_of(described, generation.distance, generation.dimensions), tail]
+
+    async def _tail_for(self, reading: _Reading) -> Overlay:
+        applied = reading.basis.applied
+        try:
+            return await self._tail(reading.view).cover(applied, reading.head.epoch)
+        except IndexLagging:
+            if reading.question.epoch > applied:
+                raise
+            # The index has all that lived then. It only lacks labels that were given since, and the ledger
+            # will see to those that were taken away.
+            generation = reading.view.info.generation
+            return overlay_of([], generation.distance, generation.dimensions)
 
     def _tail(self, view: CorpusView) -> Tail:
         """The tail of the corpus; it is let go of with the view."""
