@@ -145,7 +145,7 @@ async def test_g01_the_chain_shows_a_changed_commit(services: Services, database
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    connection = await asyncpg.connect(url)
     try:
         yield connection
     finally:

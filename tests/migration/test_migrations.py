@@ -80,7 +80,7 @@ def test_schema_sql_is_what_the_migrations_give(database_url: str) -> None:
 
 async def test_schema_sql_can_be_run(empty_database_url: str) -> None:
     """The file is a schema and not only a picture of one."""
-    connection = await asyncpg.connect(empty_database_url)  # type: ignore[no-untyped-call]
+    connection = await asyncpg.connect(empty_database_url)
     await connection.execute(SCHEMA_SQL.read_text())
     await connection.close()
     assert SCHEMA_SQL.read_text() == dump(empty_database_url)
@@ -169,7 +169,7 @@ async def test_the_second_waits_for_a_migration_that_takes_long(empty_database_u
     found = re.search(r"MIGRATION_LOCK = (\w+)", environment)
     assert found is not None
     write_migration(scripts, 'op.execute("CREATE TABLE made ()")')
-    first = await asyncpg.connect(empty_database_url)  # type: ignore[no-untyped-call]
+    first = await asyncpg.connect(empty_database_url)
     await first.execute(f"SELECT pg_advisory_lock({int(found[1], 16)})")
     second = asyncio.create_task(migrate(empty_database_url))
     await asyncio.wait([second], timeout=0.5)

@@ -48,7 +48,7 @@ class Gate:
 @asynccontextmanager
 async def gate(url: str, table: str, *, at_commit: bool) -> AsyncIterator[Gate]:
     """Stop every write to `table` at its row, or where its transaction is about to commit."""
-    holder = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    holder = await asyncpg.connect(url)
     try:
         when = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
         await holder.execute(_TRIGGER.format(gate=GATE, table=table, when=when))
