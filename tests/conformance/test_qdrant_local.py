@@ -11,22 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qdrant_client import AsyncQdrantClient
 
 from ragver.index.port import Index, Point
-from ragver.index.qdrant import QdrantIndex
-from ragver.index.qdrant_options import Options
-from ragver.index.qdrant_server import QdrantServer
 from ragver.index.scoring import normalised
 from ragver.testing.index_suite import IndexConformance, a_collection, a_payload, a_vector
 from ragver.types import ChunkId, Distance
+from tests.support.qdrant_engines import LOCAL_WARNING, local_index
 
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-
-
-def local_index(directory: Path) -> QdrantIndex:
-    options = Options()
-    return QdrantIndex(QdrantServer(AsyncQdrantClient(path=str(directory)), options, versioned=False), options)
+pytestmark = pytest.mark.filterwarnings(LOCAL_WARNING)
 
 
 class TestQdrantLocal(IndexConformance):
