@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ragver.clock import Clock
-from ragver.errors import Unavailable
+from ragver.errors import LedgerUnavailable, Unavailable
 from ragver.filters import projection
 from ragver.index.port import Collection, Index, Payload, Point
 from ragver.ledger import chunks, generations
@@ -27,7 +27,9 @@ from ragver.types import ChunkId, Epoch, GenerationId
 
 BATCH_CHANGES_MAX = 2_000
 RETRY_S = 1.0
-"""How long to wait when a store is away, or when another process leads."""
+"""How long to wait when a store is away, or when a corpus could not be served."""
+CHECK_S = 10.0
+"""How often to see whether a collection with nothing to do is still there."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class _Progress:
     applied: Epoch
     """The applied epoch that the ledger has."""
     place: tuple[Epoch, ChunkId]
+    check_at_s: float
+    """By the monotonic clock."""
 
 
 class Indexer:
@@ -51,6 +55,7 @@ class Indexer:
         self._metrics = metrics
         self._woken = asyncio.Event()
         self._progress: dict[GenerationId, _Progress] = {}
+        self._retry_at_s: dict[GenerationId, float] = {}
 
     def wake(self) -> None:
         """There is something to do now; do not wait for the next poll."""
@@ -72,9 +77,25 @@ class Indexer:
             await elections.check()
             self._woken.clear()
             standings = await generations.all_of(self._database)
-            worked = [await self._step(elections, standing) for standing in standings]
+            worked = [await self._try_step(elections, standing) for standing in standings]
             if not any(worked):
                 await self._rest()
+
+    async def _try_step(self, elections: Elections, standing: Standing) -> bool:
+        """One step, and trouble with one corpus is not the others'."""
+        generation = standing.generation.generation_id
+        if self._clock.monotonic() < self._retry_at_s.get(generation, 0.0):
+            return False
+        try:
+            return await self._step(elections, standing)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - strong reads depend on it in the end, so it never just stops
+            known = isinstance(error, Unavailable)
+            logger.warning("indexing_failed", corpus=standing.corpus_name, error=str(error), exc_info=not known)
+            self._progress.pop(generation, None)
+            self._retry_at_s[generation] = self._clock.monotonic() + RETRY_S
+            return False
 
     async def _rest(self) -> None:
         # Not wait_for: until Python 3.12 it swallows a cancellation that comes together with the wake-up.
@@ -86,7 +107,10 @@ class Indexer:
         """One batch for one generation; False if there was nothing to do."""
         self._metrics.lag_epochs.labels(standing.corpus_name).set(standing.head - standing.applied)
         progress = await self._lead(elections, standing)
-        if progress is None or progress.place >= (standing.head, CHUNK_ID_LAST):
+        if progress is None:
+            return False
+        if progress.place >= (standing.head, CHUNK_ID_LAST):
+            await self._check(progress, standing)
             return False
         found = await chunks.changes(
             self._database,
@@ -108,20 +132,29 @@ class Indexer:
         if leadership is None:
             return None
         applied = await self._found_applied(leadership, standing)
-        progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST))
+        check_at_s = self._clock.monotonic() + CHECK_S
+        progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST), check_at_s)
         self._progress[standing.generation.generation_id] = progress
         return progress
 
+    async def _check(self, progress: _Progress, standing: Standing) -> None:
+        """A collection can be lost while there is nothing to apply; then begin again."""
+        now_s = self._clock.monotonic()
+        if now_s >= progress.check_at_s:
+            progress.check_at_s = now_s + CHECK_S
+            if not await self._index.exists(collection_of(standing)):
+                del self._progress[standing.generation.generation_id]
+
     async def _found_applied(self, leadership: Leadership, standing: Standing) -> Epoch:
-        """How far the collection is, which exists from then on. One that holds nothing begins at 0: it was lost,
-        perhaps under a leader who made it anew and got no further."""
-        collection = collection_of(standing)
+        """How far the collection is, which exists from then on."""
+        collection, applied = collection_of(standing), standing.applied
+        if applied > 0 and not await self._index.exists(collection):
+            logger.warning("index_lost", corpus=standing.corpus_name, applied_epoch=applied)
+            # Before it is made anew: nobody may take an empty collection for a full one.
+            await generations.reset(self._database, leadership)
+            applied = Epoch(0)
         await self._index.ensure(collection)
-        if standing.applied == 0 or await self._index.count(collection) > 0:
-            return standing.applied
-        logger.warning("index_empty", corpus=standing.corpus_name, applied_epoch=standing.applied)
-        await generations.reset(self._database, leadership)
-        return Epoch(0)
+        return applied
 
     async def _advance(self, progress: _Progress, standing: Standing, found: Sequence[Change]) -> None:
         """Move on behind what was applied; the applied epoch only ever names epochs that are complete."""

@@ -92,6 +92,9 @@ class EdgeIndex:
     async def ping(self) -> None:
         await self._run(self._readers, lambda: self._directory.mkdir(parents=True, exist_ok=True))
 
+    async def exists(self, collection: Collection) -> bool:
+        return await self._run(self._readers, (self._path(collection) / MARKER).exists)
+
     async def ensure(self, collection: Collection) -> bool:
         return await self._run(self._writer, lambda: self._ensure(collection))
 

@@ -94,6 +94,10 @@ class Index(Protocol):
     async def ping(self) -> None:
         """Return if the engine can serve; raise ``IndexUnavailable`` if not."""
 
+    async def exists(self, collection: Collection) -> bool:
+        """Whether the collection is there. What is not there is lost or was never made: its applied epoch must be 0
+        before ``ensure`` makes it, or readers take it for full."""
+
     async def ensure(self, collection: Collection) -> bool:
         """Make sure the collection exists with its payload indexes. True if it was created by this call: then it
         is empty, and its applied epoch must start at 0 again."""

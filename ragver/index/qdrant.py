@@ -107,8 +107,11 @@ class QdrantIndex:
         # Not the version: this needs the key that all other requests need.
         await self._server.read("ping", lambda: self._client.collection_exists("ragver"))
 
+    async def exists(self, collection: Collection) -> bool:
+        return await self._server.read("look for", lambda: self._client.collection_exists(collection.name))
+
     async def ensure(self, collection: Collection) -> bool:
-        missing = not await self._exists(collection)
+        missing = not await self.exists(collection)
         if missing:
             await self._create(collection)
         found = await self._server.read("describe", lambda: self._client.get_collection(collection.name))
@@ -191,9 +194,6 @@ class QdrantIndex:
 
     # collections
 
-    async def _exists(self, collection: Collection) -> bool:
-        return await self._server.read("look for", lambda: self._client.collection_exists(collection.name))
-
     async def _create(self, collection: Collection) -> None:
         options = self._options
         try:
@@ -214,7 +214,7 @@ class QdrantIndex:
             )
         except IndexUnavailable:
             # An attempt whose answer was lost may have made it, and the next one is then refused.
-            if not await self._exists(collection):
+            if not await self.exists(collection):
                 raise
 
     async def _create_payload_index(self, collection: Collection, path: str, schema: Any) -> None:

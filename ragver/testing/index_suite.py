@@ -120,6 +120,17 @@ class IndexConformance:
         assert answers == [True, False]
         assert await index.count(collection) == 0
 
+    async def test_a_collection_exists_from_its_creation_until_it_is_dropped(self, index: Index) -> None:
+        collection = a_collection()
+        answers = [await index.exists(collection)]
+
+        await index.ensure(collection)
+        answers.append(await index.exists(collection))
+        await index.drop(collection)
+        answers.append(await index.exists(collection))
+
+        assert answers == [False, True, False]
+
     async def test_a_dropped_collection_is_created_anew_and_empty(self, index: Index, collection: Collection) -> None:
         await index.upsert(collection, [a_point(1)])
 

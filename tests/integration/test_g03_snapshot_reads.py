@@ -616,11 +616,24 @@ async def test_a_collection_made_anew_in_mid_read_is_not_believed(stopped: Servi
     assert alive[5] == texts(await retrieve(services))
 
 
-async def test_a_leader_that_dies_between_making_and_resetting_is_noticed(stopped: Services) -> None:
-    """A collection that is there and empty while the ledger calls it applied is filled by the next leader."""
+async def test_a_lost_collection_counts_as_empty_before_it_is_made_anew(stopped: Services) -> None:
+    """Whenever the leader dies, and whoever reads meanwhile, nobody takes an empty collection for a full one."""
     alive = await _history(stopped)
     await index_all(stopped)
     await stopped.index.drop(await collection(stopped))
-    await stopped.index.ensure(await collection(stopped))
-    await index_all_of_lost(stopped)
+    services, index = watched(stopped)
+
+    class Died(Exception):
+        pass
+
+    async def die() -> None:
+        raise Died
+
+    index.before_ensure = index.after_ensure = die
+    for _ in range(2):
+        with pytest.raises(Died):
+            await index_all_of_lost(services)
+        assert 0 == (await stopped.catalog.corpus(CORPUS)).applied_epoch
+        assert alive == await _at_every_epoch(stopped)
+    await index_all_of_lost(services)
     assert alive == await _at_every_epoch(stopped)

@@ -41,13 +41,15 @@ def near(rank: float) -> list[float]:
 
 
 class Watched:
-    """An index that lets the test step in before and after each search, and that can be away."""
+    """An index that lets the test step in before and after a call, and that can be away."""
 
     def __init__(self, inner: Index) -> None:
         self.inner = inner
         self.before_search: Step | None = None
         """Taken once, by the next search."""
         self.after_search: Step | None = None
+        self.before_ensure: Step | None = None
+        self.after_ensure: Step | None = None
         self.searches: list[Search] = []
         self.away = False
 
@@ -70,8 +72,18 @@ class Watched:
     async def ping(self) -> None:
         await self._here().ping()
 
+    async def exists(self, collection: Collection) -> bool:
+        return await self._here().exists(collection)
+
     async def ensure(self, collection: Collection) -> bool:
-        return await self._here().ensure(collection)
+        before, self.before_ensure = self.before_ensure, None
+        if before is not None:
+            await before()
+        created = await self._here().ensure(collection)
+        after, self.after_ensure = self.after_ensure, None
+        if after is not None:
+            await after()
+        return created
 
     async def drop(self, collection: Collection) -> None:
         await self._here().drop(collection)
