@@ -169,6 +169,12 @@ async def _borrowed(engine: AsyncEngine) -> AsyncIterator[Any]:
                     held.invalidate()
                 await engine.dispose()
             raise
+        except BaseException:
+            # Given up, perhaps while a BEGIN was on its way: whoever got this connection next would write into
+            # a transaction that nobody commits.
+            if held is not None:
+                held.invalidate()
+            raise
         finally:
             if held is not None:
                 held.close()
