@@ -21,6 +21,7 @@ from ragver.ledger.commits import Before, Logged, Record
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Connection, Database
 from ragver.ledger.plan import DocumentPlan, Piece, PreparedOperation, PreparedPut, plan
+from ragver.ledger.statistics import Growth
 from ragver.liveness import Views
 from ragver.splitting import split
 from ragver.telemetry import Metrics, Stages
@@ -85,6 +86,7 @@ class Writer:
         self._document_bytes_max = document_bytes_max
         self._metrics = metrics
         self._committed = committed
+        self._growth = Growth(database)
 
     async def commit(
         self,
@@ -108,6 +110,8 @@ class Writer:
             self._views.forget(name)
             logged, replayed, info = await self._commit(name, request, idempotency_key, stages)
         self._committed()
+        if not replayed:
+            await self._growth.add(sum(document.chunks_added for document in logged.documents))
         if fence:
             with stages.stage("fence"):
                 await self._clock.sleep((info.verdict_ttl_ms + FENCE_MARGIN_MS) / 1000)

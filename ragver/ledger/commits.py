@@ -103,9 +103,11 @@ _CONTENT_HASHES = text("""
 # One vector for each content that the corpus has ever embedded, alive or dead.
 _KNOWN_VECTORS = text("""
     SELECT DISTINCT ON (c.content_hash) c.content_hash, e.vector
-    FROM chunk c JOIN embedding e ON e.corpus_id = c.corpus_id AND e.chunk_id = c.id
-    WHERE c.corpus_id = :corpus AND e.generation_id = :generation
-      AND c.content_hash = ANY(CAST(:hashes AS bytea[]))
+    FROM chunk c CROSS JOIN LATERAL (
+        SELECT vector FROM embedding
+        WHERE corpus_id = :corpus AND generation_id = :generation AND chunk_id = c.id LIMIT 1
+    ) e
+    WHERE c.corpus_id = :corpus AND c.content_hash = ANY(CAST(:hashes AS bytea[]))
 """)
 
 _NEW_IDS = text("""

@@ -30,7 +30,13 @@ POOL_WAIT_S_MAX = 10
 CONNECT_ARGUMENTS: dict[str, Any] = {
     "timeout": CONNECT_TIMEOUT_S,
     "command_timeout": COMMAND_TIMEOUT_S,
-    "server_settings": {"application_name": "ragver", "jit": "off", "plan_cache_mode": "force_generic_plan"},
+    "server_settings": {
+        "application_name": "ragver",
+        "jit": "off",
+        # Every statement begins at a key, so one plan fits all its uses; see also ``ledger.statistics``.
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+    },
 }
 
 Parameters = Mapping[str, Any]
