@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 VERSION = "1.17.0"
 START_S_MAX = 10.0
+RETRY_AFTER_S = 1
 
 _DISTANCES = {distance: getattr(edge.Distance, distance.value) for distance in models.Distance}
 
@@ -395,7 +396,7 @@ class WireServer:
 
 def _answer(trouble: Trouble) -> Response:
     if trouble in REFUSALS:
-        headers = {"Retry-After": "1"} if trouble is Trouble.LIMIT_UNTIL else None
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if trouble is Trouble.LIMIT_UNTIL else None
         return JSONResponse({"status": {"error": f"the test wants {trouble}"}}, REFUSALS[trouble], headers)
     status = "acknowledged" if trouble is Trouble.QUEUE else "completed"
     return _result({"operation_id": 1, "status": status})
