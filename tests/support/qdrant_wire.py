@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 VERSION = "1.17.0"
 START_S_MAX = 10.0
-RETRY_AFTER_S = 1
+API_KEY = "a key that nobody may read"
 
 _DISTANCES = {distance: getattr(edge.Distance, distance.value) for distance in models.Distance}
 
@@ -54,6 +54,10 @@ class Trouble(StrEnum):
     """429, without a word on when to come back."""
     LIMIT_UNTIL = "limit until"
     """429 with a Retry-After."""
+    LIMIT_LONG = "limit long"
+    """429 with a Retry-After of an hour."""
+    KEY = "key"
+    """401, quoting the key."""
     ERROR = "error"
     """500."""
     OVERLOAD = "overload"
@@ -64,7 +68,15 @@ class Trouble(StrEnum):
     """Answered as completed, and not applied."""
 
 
-REFUSALS = {Trouble.LIMIT: 429, Trouble.LIMIT_UNTIL: 429, Trouble.ERROR: 500, Trouble.OVERLOAD: 503}
+REFUSALS = {
+    Trouble.LIMIT: 429,
+    Trouble.LIMIT_UNTIL: 429,
+    Trouble.LIMIT_LONG: 429,
+    Trouble.KEY: 401,
+    Trouble.ERROR: 500,
+    Trouble.OVERLOAD: 503,
+}
+RETRY_AFTER_S = {Trouble.LIMIT_UNTIL: 1, Trouble.LIMIT_LONG: 3_600}
 WRITES = r"(PUT|POST|DELETE) /collections/[^/]+/points(/delete|/payload)?$"
 SEARCHES = r"POST /collections/[^/]+/points/query$"
 ANYTHING = r""
@@ -188,7 +200,6 @@ class _Calls:
     def routes(self) -> list[Route]:
         here = "/collections/{name}"
         return [
-            Route("/", self.root),
             Route(f"{here}/exists", self.exists),
             Route(here, self.describe, methods=["GET"]),
             Route(here, self.create, methods=["PUT"]),
@@ -201,9 +212,6 @@ class _Calls:
             Route(f"{here}/points/scroll", self.scroll, methods=["POST"]),
             Route(f"{here}/points/count", self.count, methods=["POST"]),
         ]
-
-    async def root(self, request: Request) -> Response:
-        return JSONResponse({"title": "qdrant - vector search engine", "version": VERSION})
 
     async def exists(self, request: Request) -> Response:
         return _result({"exists": _name(request) in self._engine.names()})
@@ -312,10 +320,14 @@ class WireServer:
     def __init__(self, directory: Path, delay_s: float) -> None:
         self.faults: Faults = healthy
         self.calls: list[str] = []
+        self.engine = Engine(directory)
+        """Past all faults; only while nobody calls."""
+        self.version = VERSION
         self._directory = directory
         self._delay_s = delay_s
-        self._engine = Engine(directory)
-        self._app = Starlette(routes=_Calls(self._engine).routes(), exception_handlers={HTTPException: _refused})
+        self._app = Starlette(
+            routes=[Route("/", self._root), *_Calls(self.engine).routes()], exception_handlers={HTTPException: _refused}
+        )
         # Bound but deaf, so that nobody else gets the port while the server is stopped.
         self._holder = socket.socket()
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -360,21 +372,24 @@ class WireServer:
     def forget(self) -> None:
         """Come back with an empty disk."""
         self.stop()
-        for name in self._engine.names():
-            self._engine.drop(name)
+        for name in self.engine.names():
+            self.engine.drop(name)
         self.start()
 
     def points(self, name: str) -> dict[int, dict[str, Any]]:
         """What a collection holds, past all faults; nothing if there is none."""
-        if name not in self._engine.names():
+        if name not in self.engine.names():
             return {}
-        records, _ = self._engine[name].shard.scroll(edge.ScrollRequest(None, 100_000, with_payload=True))
+        records, _ = self.engine[name].shard.scroll(edge.ScrollRequest(None, 100_000, with_payload=True))
         return {int(record.id): record.payload or {} for record in records}
 
     def close(self) -> None:
         self.stop()
-        self._engine.close()
+        self.engine.close()
         self._holder.close()
+
+    async def _root(self, request: Request) -> Response:
+        return JSONResponse({"title": "qdrant - vector search engine", "version": self.version})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = f"{scope['method']} {scope['path']}"
@@ -396,8 +411,9 @@ class WireServer:
 
 def _answer(trouble: Trouble) -> Response:
     if trouble in REFUSALS:
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if trouble is Trouble.LIMIT_UNTIL else None
-        return JSONResponse({"status": {"error": f"the test wants {trouble}"}}, REFUSALS[trouble], headers)
+        headers = {"Retry-After": str(RETRY_AFTER_S[trouble])} if trouble in RETRY_AFTER_S else None
+        said = f"not with {API_KEY}" if trouble is Trouble.KEY else f"the test wants {trouble}"
+        return JSONResponse({"status": {"error": said}}, REFUSALS[trouble], headers)
     status = "acknowledged" if trouble is Trouble.QUEUE else "completed"
     return _result({"operation_id": 1, "status": status})
 
