@@ -116,8 +116,8 @@ class Stage:
         """Print two columns, and leave some time to compare them."""
         if self._terminal:
             table = Table.grid(expand=True, padding=(0, 1, 0, 0))
-            table.add_column(ratio=2)
-            table.add_column(ratio=3)
+            table.add_column(ratio=2, overflow="fold")
+            table.add_column(ratio=3, overflow="fold")
             table.add_row(_panel(*left, style="yellow"), _panel(*right, style="blue"))
             self._print(table)
         else:
