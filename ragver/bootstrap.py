@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ragver.catalog import Catalog
 from ragver.clock import Clock, SystemClock
@@ -24,6 +25,8 @@ from ragver.telemetry import Metrics
 from ragver.tokens import SnapshotTokens
 from ragver.validation import Validation
 from ragver.writer import Writer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, data: DataDir 
     postgres = EmbeddedPostgres(data.postgres)
     # Before the start: a start that is cancelled must not leave a server behind.
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
-    url = await asyncio.to_thread(postgres.start)
+    url = await _to_its_end(asyncio.to_thread(postgres.start))
     await migrations.migrate(url)
     return url, secret or data.secret_key()
 
@@ -189,6 +192,16 @@ def _qdrant_options(settings: Settings) -> Options:
         hnsw_m=settings.qdrant_hnsw_m,
         hnsw_ef_construct=settings.qdrant_hnsw_ef_construct,
     )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait also when cancelled: a thread goes on in any case, and what it makes has to be there to be undone."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _publish_nowhere(url: str) -> None:
