@@ -7,6 +7,7 @@ refused, so that a misspelt option is an error and not a surprise.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ CHUNKS_PER_DOCUMENT_MAX = 20_000
 LABELS_MAX = 256
 CITATIONS_MAX = 1_000
 METADATA_BYTES_MAX = 65_536
+METADATA_DEPTH_MAX = 32
 DIMENSIONS_MAX = 8_192
 RETENTION_S_MIN = 60
 VERDICT_TTL_MS_MAX = 60_000
@@ -65,18 +67,34 @@ def _printable(text: str) -> str:
 
 
 def _clean_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for text in _texts(metadata, METADATA_DEPTH_MAX):
+        clean(text)
     try:
         encoded = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     except ValueError:
         raise PydanticCustomError("field_invalid", "metadata numbers must be finite") from None
-    clean(encoded)
-    if "\\u0000" in encoded:
-        raise PydanticCustomError("invalid_text", "the metadata holds a NUL character; remove it")
     if len(encoded.encode()) > METADATA_BYTES_MAX:
         raise PydanticCustomError(
             "field_invalid", "metadata may take {max} bytes as JSON at most", {"max": METADATA_BYTES_MAX}
         )
     return metadata
+
+
+def _texts(value: JsonValue, depth_left: int) -> Iterator[str]:
+    """Every string in a JSON value, names of fields included."""
+    if depth_left == 0:
+        raise PydanticCustomError(
+            "field_invalid", "metadata may be nested {max} levels deep at most", {"max": METADATA_DEPTH_MAX}
+        )
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for part in value.values():
+            yield from _texts(part, depth_left - 1)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, depth_left - 1)
 
 
 def _sorted_labels(labels: list[str]) -> list[str]:

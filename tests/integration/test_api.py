@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from ragver.bootstrap import Services
 from tests.support.api import client_of, served
 
 HANDBOOK = {"name": "handbook", "filterable": {"team": "keyword"}}
+DEEP: list[Any] = functools.reduce(lambda inner, _: [inner], range(40), [])
 AT_EPOCH_9 = b'{"query": "x", "consistency": {"level": "exact", "epoch": 9}}'
 BY_COLOUR = b'{"query": "x", "filter": {"field": "colour", "eq": 1}}'
 LEAVE = {"text": "# Leave\n\nEveryone has 30 days of leave.", "title": "Leave", "metadata": {"team": "hr"}}
@@ -130,6 +132,7 @@ async def test_commit_answers_with_its_epoch_and_timing(handbook: httpx.AsyncCli
         ({"ops": [{"op": "put", "key": "a", "text": "nul \x00"}]}, (422, "invalid_text")),
         ({"ops": [{"op": "put", "key": "a", "text": "x", "metadata": {"team": 1}}]}, (422, "field_invalid")),
         ({"ops": [{"op": "put", "key": "a", "text": "x", "metadata": {"n": "\x00"}}]}, (422, "invalid_text")),
+        ({"ops": [{"op": "put", "key": "a", "text": "x", "metadata": {"n": DEEP}}]}, (422, "field_invalid")),
         ({"ops": [{"op": "put", "key": "a"}]}, (422, "invalid_request")),
         ({"ops": [{"op": "put", "key": "a", "text": "x", "chunks": []}]}, (422, "invalid_request")),
         ({"ops": [{"op": "put", "key": "a", "text": "x", "unknown": 1}]}, (422, "invalid_request")),
@@ -243,3 +246,11 @@ async def test_health_readiness_and_metrics(handbook: httpx.AsyncClient) -> None
     assert (await handbook.get("/readyz")).json() == {"status": "ok", "ledger": "ok", "index": "ok"}
     await handbook.put("/v1/corpora/handbook/documents/leave.md", json=LEAVE)
     assert 'ragver_commit_stage_seconds_count{stage="ledger"} 1.0' in (await handbook.get("/metrics")).text
+
+
+async def test_metadata_that_only_looks_like_a_nul_is_kept(handbook: httpx.AsyncClient) -> None:
+    """A backslash and `u0000` as characters are text like any other."""
+    metadata = {"pattern": "\\u0000", "nested": [{"deep": "\\x00"}]}
+    path = "/v1/corpora/handbook/documents/a.md"
+    assert (await handbook.put(path, json={"text": "x", "metadata": metadata})).status_code == 201
+    assert (await handbook.get(path)).json()["metadata"] == metadata
