@@ -17,6 +17,7 @@ from ragver.index import retrying
 from ragver.index.port import Collection, Index
 from ragver.index.qdrant import QdrantIndex
 from ragver.index.qdrant_options import Connection, Options
+from ragver.settings import Settings
 from ragver.testing.index_suite import IndexConformance, a_collection, a_point, a_search, a_vector, found
 from ragver.types import Distance, FieldType
 from tests.support.qdrant_wire import API_KEY, SEARCHES, VERSION, Trouble, WireServer, first, healthy, wire_server
@@ -245,3 +246,14 @@ def test_certificates_that_cannot_be_read_are_a_matter_of_settings(
 
     with pytest.raises(SettingsInvalid, match="RAGVER_QDRANT_CA_FILE"):
         QdrantIndex.connect(Connection("https://127.0.0.1:1", ca_file=file, grpc=grpc), Options())
+
+
+@pytest.mark.parametrize(("written", "expected"), [("2", 2), ("majority", "majority"), (None, None)])
+def test_read_consistency_is_a_number_or_a_name(
+    monkeypatch: pytest.MonkeyPatch, written: str | None, expected: object
+) -> None:
+    monkeypatch.delenv("RAGVER_QDRANT_READ_CONSISTENCY", raising=False)
+    if written is not None:
+        monkeypatch.setenv("RAGVER_QDRANT_READ_CONSISTENCY", written)
+
+    assert expected == Settings().qdrant_read_consistency

@@ -279,6 +279,7 @@ class _Calls:
 COMPLETED = {"operation_id": 1, "status": "completed"}
 _STATUS = {"status": "green", "optimizer_status": "ok", "segments_count": 1}
 _CONFIG = {
+    "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
     "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000},
     "optimizer_config": {
         "deleted_threshold": 0.2,
