@@ -14,6 +14,7 @@ from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
 from ragver.liveness import Views
 from ragver.types import Epoch
+from ragver.wellformed import clean
 
 
 class Catalog:
@@ -121,6 +122,6 @@ def _cursor(key: str, epoch: Epoch) -> str:
 def _read_cursor(cursor: str) -> tuple[str, int]:
     try:
         epoch, _, key = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
-        return wire.clean(key), int(epoch)
+        return clean(key), int(epoch)
     except (binascii.Error, ValueError):
         raise InvalidRequest("`cursor` is not one that was given out; start again without it") from None

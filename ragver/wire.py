@@ -6,8 +6,6 @@ refused, so that a misspelt option is an error and not a surprise.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -27,82 +25,24 @@ from ragver.types import (
     Policy,
     Scope,
 )
+from ragver.wellformed import clean_metadata, printable, well_formed
 
 OPERATIONS_MAX = 10_000
 KEY_CHARACTERS_MAX = 1_024
 CHUNKS_PER_DOCUMENT_MAX = 20_000
 LABELS_MAX = 256
 CITATIONS_MAX = 1_000
-METADATA_BYTES_MAX = 65_536
-METADATA_DEPTH_MAX = 32
 DIMENSIONS_MAX = 8_192
 RETENTION_S_MIN = 60
 VERDICT_TTL_MS_MAX = 60_000
-
-
-def clean(text: str) -> str:
-    """Return `text` if PostgreSQL and JSON can both hold it, else refuse it with code ``invalid_text``."""
-    if "\x00" in text:
-        raise PydanticCustomError("invalid_text", "the text holds a NUL character; remove it")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PydanticCustomError(
-            "invalid_text",
-            "the text holds a lone surrogate at position {position}; send well-formed Unicode",
-            {"position": error.start},
-        ) from None
-    return text
-
-
-def _well_formed(value: object) -> object:
-    # Before pydantic's own check, which would refuse a lone surrogate without saying where it stands.
-    return clean(value) if isinstance(value, str) else value
-
-
-def _printable(text: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise PydanticCustomError("invalid_text", "control characters are not allowed here")
-    return text
-
-
-def _clean_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    for text in _texts(metadata, METADATA_DEPTH_MAX):
-        clean(text)
-    try:
-        encoded = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        raise PydanticCustomError("field_invalid", "metadata numbers must be finite") from None
-    if len(encoded.encode()) > METADATA_BYTES_MAX:
-        raise PydanticCustomError(
-            "field_invalid", "metadata may take {max} bytes as JSON at most", {"max": METADATA_BYTES_MAX}
-        )
-    return metadata
-
-
-def _texts(value: JsonValue, depth_left: int) -> Iterator[str]:
-    """Every string in a JSON value, names of fields included."""
-    if depth_left == 0:
-        raise PydanticCustomError(
-            "field_invalid", "metadata may be nested {max} levels deep at most", {"max": METADATA_DEPTH_MAX}
-        )
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from value
-        for part in value.values():
-            yield from _texts(part, depth_left - 1)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part, depth_left - 1)
 
 
 def _sorted_labels(labels: list[str]) -> list[str]:
     return sorted(set(labels))
 
 
-Text = Annotated[str, BeforeValidator(_well_formed)]
-Line = Annotated[str, BeforeValidator(_well_formed), AfterValidator(_printable)]
+Text = Annotated[str, BeforeValidator(well_formed)]
+Line = Annotated[str, BeforeValidator(well_formed), AfterValidator(printable)]
 Key = Annotated[Line, Field(min_length=1, max_length=KEY_CHARACTERS_MAX, examples=["policies/leave.md"])]
 CorpusName = Annotated[
     str,
@@ -117,7 +57,7 @@ Acl = Annotated[
 Principals = Annotated[
     list[Label], Field(max_length=LABELS_MAX, description="the reader's labels; none given = only `*`")
 ]
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_clean_metadata)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(clean_metadata)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=DIMENSIONS_MAX)]
 EpochNumber = Annotated[int, Field(ge=0, le=2**53, description="the number of a commit; 0 is the empty corpus")]

@@ -32,12 +32,8 @@ def upgrade() -> None:
         sa.Column("touched_epoch", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("corpus_id", "id", name=op.f("chunk_pkey")),
     )
-    op.create_index(
-        op.f("chunk_corpus_id_content_hash_idx"), "chunk", ["corpus_id", "content_hash"], unique=False
-    )
-    op.create_index(
-        op.f("chunk_corpus_id_document_id_idx"), "chunk", ["corpus_id", "document_id"], unique=False
-    )
+    op.create_index(op.f("chunk_corpus_id_content_hash_idx"), "chunk", ["corpus_id", "content_hash"], unique=False)
+    op.create_index(op.f("chunk_corpus_id_document_id_idx"), "chunk", ["corpus_id", "document_id"], unique=False)
     op.create_index(
         op.f("chunk_corpus_id_touched_epoch_id_idx"),
         "chunk",
@@ -160,9 +156,7 @@ def upgrade() -> None:
         sa.Column("applied_epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("leader_term", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.CheckConstraint(
-            "state IN ('building', 'serving', 'retired')", name=op.f("index_generation_state_check")
-        ),
+        sa.CheckConstraint("state IN ('building', 'serving', 'retired')", name=op.f("index_generation_state_check")),
         sa.ForeignKeyConstraint(["corpus_id"], ["corpus.id"], name=op.f("index_generation_corpus_id_fkey")),
         sa.PrimaryKeyConstraint("corpus_id", "id", name=op.f("index_generation_pkey")),
         sa.UniqueConstraint("collection", name=op.f("index_generation_collection_key")),
