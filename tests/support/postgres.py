@@ -76,7 +76,7 @@ def new_database(server_url: str, template: str = "template1") -> Iterator[str]:
 
 
 async def _value(url: str, statement: str) -> Any:
-    connection = await asyncpg.connect(url)  # type: ignore[no-untyped-call]
+    connection = await asyncpg.connect(url)
     try:
         return await connection.fetchval(statement)
     finally:
