@@ -183,14 +183,22 @@ class Tail:
         self.overlay.extend(changes)
 
     async def _extend(self, applied: Epoch) -> None:
+        changes = await self._next_changes()
+        if changes is None and len(self.overlay):
+            # Rows that have been applied meanwhile or were touched again should not count: begin anew.
+            self._restart(applied, [])
+            changes = await self._next_changes()
+        if changes is None:
+            self._too_long_since = applied
+            raise self._too_long()
+        self.overlay.extend(changes)
+
+    async def _next_changes(self) -> list[Change] | None:
+        """What comes after the overlay; None if both together may be too long."""
         limit = self._rows_max - len(self.overlay) + 1
         after = (self.upto, CHUNK_ID_LAST)
         changes = await chunks.changes(self._database, self._corpus, self._generation, after, limit)
-        if len(changes) >= limit:
-            if self.since == applied:
-                self._too_long_since = applied
-            raise self._too_long()
-        self.overlay.extend(changes)
+        return changes if len(changes) < limit else None
 
     def _too_long(self) -> IndexLagging:
         return IndexLagging(

@@ -258,10 +258,24 @@ class Retrieval:
         except IndexLagging:
             if reading.question.epoch > applied:
                 raise
-            # The index has all that lived then. It only lacks labels that were given since, and the ledger
-            # will see to those that were taken away.
-            generation = reading.view.info.generation
-            return overlay_of([], generation.distance, generation.dimensions)
+            return await self._small_tail(reading)
+
+    async def _small_tail(self, reading: _Reading) -> Overlay:
+        """What counts of a tail that is too long, for a read of an applied epoch: what was born since does not."""
+        info, limit = reading.view.info, self._limits.tail_rows_max
+        changes = await chunks.changes_of_alive(
+            self._database,
+            info.corpus_id,
+            info.generation.generation_id,
+            reading.basis.applied,
+            reading.question.epoch,
+            limit + 1,
+        )
+        if len(changes) > limit:
+            raise IndexLagging(
+                f"more than {limit} chunks have changed or died that wait for the indexer; let it catch up"
+            )
+        return overlay_of(changes, info.generation.distance, info.generation.dimensions)
 
     def _tail(self, view: CorpusView) -> Tail:
         """The tail of the corpus; it is let go of with the view."""

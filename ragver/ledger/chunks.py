@@ -112,14 +112,8 @@ _RECORDS_AT = text(f"""
     ) v
 """)
 
-# Changes after a place in the order of (epoch, chunk). A dead chunk has the metadata it died with: its document
-# may have come back with other metadata since.
-_CHANGES = text(f"""
-    WITH k AS MATERIALIZED (
-        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
-        WHERE corpus_id = :corpus AND (touched_epoch, id) > (:epoch, :chunk)
-        ORDER BY touched_epoch, id LIMIT :limit
-    )
+# A dead chunk has the metadata it died with: its document may have come back with other metadata since.
+_CHANGE_COLUMNS = f"""
     SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, e.vector,
            CASE WHEN k.died_epoch IS NULL THEN d.metadata ELSE (
                SELECT metadata FROM document_version
@@ -132,6 +126,27 @@ _CHANGES = text(f"""
         WHERE corpus_id = :corpus AND generation_id = :generation AND chunk_id = k.id LIMIT 1
     ) e ON true
     ORDER BY k.touched_epoch, k.id
+"""
+
+# Changes after a place in the order of (epoch, chunk).
+_CHANGES = text(f"""
+    WITH k AS MATERIALIZED (
+        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        WHERE corpus_id = :corpus AND (touched_epoch, id) > (:epoch, :chunk)
+        ORDER BY touched_epoch, id LIMIT :limit
+    )
+    {_CHANGE_COLUMNS}
+""")
+
+# Of the changes after an applied epoch, those of chunks alive at an epoch.
+_CHANGES_OF_ALIVE = text(f"""
+    WITH k AS MATERIALIZED (
+        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        WHERE corpus_id = :corpus AND touched_epoch > :applied
+          AND born_epoch <= :epoch AND (died_epoch IS NULL OR died_epoch > :epoch)
+        ORDER BY touched_epoch, id LIMIT :limit
+    )
+    {_CHANGE_COLUMNS}
 """)
 
 # Chunks alive at an epoch whose document's filterable metadata is another one now.
@@ -204,6 +219,14 @@ async def changes(
         "limit": limit,
     }
     return [_change(row) for row in await database.fetch(_CHANGES, parameters)]
+
+
+async def changes_of_alive(
+    database: Database, corpus: CorpusId, generation: GenerationId, applied: Epoch, epoch: Epoch, limit: int
+) -> list[Change]:
+    """Up to `limit` chunks alive at `epoch` that were touched after `applied`; looks at everything touched since."""
+    parameters = {"corpus": corpus, "generation": generation, "applied": applied, "epoch": epoch, "limit": limit}
+    return [_change(row) for row in await database.fetch(_CHANGES_OF_ALIVE, parameters)]
 
 
 async def redescribed(

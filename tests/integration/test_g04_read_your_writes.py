@@ -146,19 +146,37 @@ async def test_a_lower_level_reads_on_while_the_tail_is_too_long(database_url: s
         database_url, tmp_path / "data", tail_rows_max=TAIL_ROWS_MAX, index_wait_ms_max=0
     ) as services:
         await make_corpus(services, embedding=EXTERNAL, filterable={"team": "keyword"})
-        await commit(services, CORPUS, put("a", chunks=[chunk("a1", 1)]), put("b", chunks=[chunk("b1", 2)]))
+        secret = put("s", acl=["group:hr"], chunks=[chunk("s1", 0)])
+        await commit(services, CORPUS, secret, put("a", chunks=[chunk("a1", 1)]), put("b", chunks=[chunk("b1", 2)]))
         await index_all(services)
         late = put("c", chunks=[chunk(f"c{n}", 3 + n) for n in range(2 * TAIL_ROWS_MAX)])
-        await commit(services, CORPUS, late, set_acl("b", "group:hr"), set_metadata("a", team="hr"))
+        access = set_acl("b", "group:hr"), set_acl("s", "*")
+        await commit(services, CORPUS, late, *access, set_metadata("a", team="hr"))
         with pytest.raises(IndexLagging):
             await retrieve(services)
         for _ in range(2):
             for answer in (await retrieve(services, level=Level.BOUNDED), await retrieve(services, epoch=1)):
-                assert (1, ["a1"]) == (answer.epoch, texts(answer))
+                assert (1, ["s1", "a1"]) == (answer.epoch, texts(answer))
             assert [] == texts(await retrieve(services, epoch=1, filter=HR))
-            assert ["a1"] == texts(await retrieve(services, epoch=1, filter={"not": HR}))
+            assert ["s1", "a1"] == texts(await retrieve(services, epoch=1, filter={"not": HR}))
         await index_all(services)
-        assert 2 * TAIL_ROWS_MAX + 1 == len((await retrieve(services)).hits)
+        assert 2 * TAIL_ROWS_MAX + 2 == len((await retrieve(services)).hits)
+
+
+async def test_too_many_deaths_for_a_lower_level_are_an_error_too(database_url: str, tmp_path: Path) -> None:
+    """What is waiting may be of chunks that lived at the applied epoch, more than a read may score."""
+    async with open_test_services(
+        database_url, tmp_path / "data", tail_rows_max=TAIL_ROWS_MAX, index_wait_ms_max=0
+    ) as services:
+        await make_corpus(services, embedding=EXTERNAL)
+        many = [chunk(f"a{n}", n) for n in range(TAIL_ROWS_MAX + 1)]
+        await commit(services, CORPUS, put("a", chunks=many))
+        await index_all(services)
+        await commit(services, CORPUS, delete("a"))
+        with pytest.raises(IndexLagging):
+            await retrieve(services, level=Level.BOUNDED)
+        await index_all(services)
+        assert TAIL_ROWS_MAX + 1 == len((await retrieve(services, epoch=1)).hits)
 
 
 async def test_a_read_waits_for_the_indexer(database_url: str, tmp_path: Path) -> None:

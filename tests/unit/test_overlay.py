@@ -224,6 +224,26 @@ async def test_a_tail_has_its_bound(log: Log, rows: int) -> None:
     assert {1, 2, 3} <= set(found.chunk_ids)
 
 
+async def test_only_what_waits_counts_against_the_bound(log: Log) -> None:
+    """Rows that were applied since the tail read them, and rows touched again, are not counted twice."""
+    tail = _tail(rows_max=10)
+    log.commit(*range(8))
+    assert 8 == len(await tail.cover(Epoch(0), Epoch(1)))
+    log.commit(*range(8))
+    assert 8 == len(await tail.cover(Epoch(0), Epoch(2)))
+    log.commit(*range(100, 110))
+    assert 10 == len(await tail.cover(Epoch(2), Epoch(3)))
+    log.commit(200)
+    for _ in range(2):
+        with pytest.raises(IndexLagging):
+            await tail.cover(Epoch(2), Epoch(4))
+    read = log.rows_read
+    with pytest.raises(IndexLagging):
+        await tail.cover(Epoch(2), Epoch(4))
+    assert read == log.rows_read
+    assert 1 == len(await tail.cover(Epoch(3), Epoch(4)))
+
+
 async def test_a_reader_keeps_the_overlay_it_was_given(log: Log) -> None:
     """The tail starting anew for others takes nothing away from a read that is under way."""
     tail = _tail()
