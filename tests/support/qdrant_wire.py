@@ -404,8 +404,9 @@ class WireServer:
             await self._app(scope, receive, _nowhere)
             await _cut(send)
         elif trouble is Trouble.DELAY:
+            late = await _received(receive)
             await asyncio.sleep(self._delay_s)
-            await self._app(scope, receive, send)
+            await self._app(scope, late, send)
         else:
             await _answer(trouble)(scope, receive, send)
 
@@ -417,6 +418,19 @@ def _answer(trouble: Trouble) -> Response:
         return JSONResponse({"status": {"error": said}}, REFUSALS[trouble], headers)
     status = "acknowledged" if trouble is Trouble.QUEUE else "completed"
     return _result({"operation_id": 1, "status": status})
+
+
+async def _received(receive: Receive) -> Receive:
+    """The whole request, also for one who asks after the client has gone."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    replayed = iter(messages)
+
+    async def replay() -> MutableMapping[str, Any]:
+        return next(replayed)
+
+    return replay
 
 
 async def _nowhere(message: MutableMapping[str, Any]) -> None:
