@@ -51,7 +51,7 @@ async def two(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Services
         yield both
 
 
-async def test_thousands_of_races_between_a_delete_and_a_verdict(two: tuple[Services, Services]) -> None:
+async def test_verdicts_race_deletes_in_another_process(two: tuple[Services, Services]) -> None:
     """One process deletes, another that knows the chunk well validates at once: never live, however they interleave.
 
     Other verdicts, on what lives on, are asked for all the time, so that reads are shared.
