@@ -40,6 +40,7 @@ _GRPC_PASSING = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+
 T = TypeVar("T")
 
 
@@ -57,7 +58,10 @@ class QdrantServer:
     @classmethod
     def connect(cls, connection: Connection, options: Options) -> QdrantServer:
         """A connection; nothing is sent yet. Raises ``SettingsInvalid``."""
-        return cls(_client(connection, options), options)
+        try:
+            return cls(_client(connection, options), options)
+        except ValueError as error:
+            raise SettingsInvalid(f"RAGVER_QDRANT_URL is no URL of a server: {error}") from error
 
     async def read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that changes nothing. Raises ``IndexUnavailable``."""

@@ -226,6 +226,11 @@ async def test_large_vectors_go_in_smaller_requests(index: QdrantIndex, server: 
     assert len(upserts) == 3
 
 
+def test_a_url_of_something_else_is_a_matter_of_settings() -> None:
+    with pytest.raises(SettingsInvalid, match="RAGVER_QDRANT_URL"):
+        QdrantIndex.connect(Connection("ftp://127.0.0.1"), Options())
+
+
 def test_a_key_that_is_sent_in_the_clear_is_remarked_upon() -> None:
     with capture_logs() as logs:
         QdrantIndex.connect(Connection("http://127.0.0.1:1", API_KEY), Options())
