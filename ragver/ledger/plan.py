@@ -101,8 +101,9 @@ class DocumentPlan:
 
     @property
     def relabelled(self) -> bool:
-        """Whether chunks that the document had before have other labels now, the dead ones included."""
-        return self.before.document_id is not None and self.after.alive and self.before.acl != self.after.acl
+        """Whether chunks that the document had before have other labels now: the dead ones too, and also when the
+        document has died of the same commit."""
+        return self.before.document_id is not None and self.before.acl != self.after.acl
 
     @property
     def births(self) -> list[Slot]:

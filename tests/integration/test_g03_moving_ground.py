@@ -59,7 +59,7 @@ async def stopped(database_url: str, tmp_path: Path) -> AsyncIterator[Services]:
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["with a fresh head", "while the head is read"])
-async def test_the_indexer_overtakes_a_search(stopped: Services, early: bool) -> None:
+async def test_g03_the_indexer_overtakes_a_search(stopped: Services, early: bool) -> None:
     """What the indexer applies between the head read and the search is in the tail: its bound was read before."""
     services, index = watched(stopped)
     await commit(services, CORPUS, put("a", chunks=[chunk("a1", 1), chunk("a2", 2)]), put("b", chunks=[chunk("b1", 3)]))
@@ -79,7 +79,7 @@ async def test_the_indexer_overtakes_a_search(stopped: Services, early: bool) ->
     assert ["a3", "a2"] == texts(await retrieve(services, epoch=2))
 
 
-async def test_bounding_the_tail_by_a_later_applied_epoch_loses_chunks(
+async def test_g03_bounding_the_tail_by_a_later_applied_epoch_loses_chunks(
     stopped: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The anomaly: the applied epoch of the fresh head in place of the one from before the search."""
@@ -119,7 +119,7 @@ async def test_bounding_the_tail_by_a_later_applied_epoch_loses_chunks(
     assert (3, ["a1", "b1"]) == (answer.epoch, texts(answer))
 
 
-async def test_a_late_leader_repeats_old_writes(stopped: Services) -> None:
+async def test_g03_a_late_leader_repeats_old_writes(stopped: Services) -> None:
     """A leader that was paused applies what it had read long ago: no chunk comes back, no label is taken back."""
     await commit(stopped, CORPUS, put("a", chunks=[chunk("a1", 1)]), put("b", chunks=[chunk("b1", 2)]))
     (standing,) = await generations.all_of(stopped.database)
@@ -148,7 +148,7 @@ async def _raw(services: Services) -> list[tuple[int, Any]]:
 
 @pytest.mark.parametrize("moved", ["before", "while searching"])
 @pytest.mark.parametrize("by", ["epoch", "snapshot", "as_of"])
-async def test_the_horizon_passes_a_reader(stopped: Services, moved: str, by: str) -> None:
+async def test_g03_the_horizon_passes_a_reader(stopped: Services, moved: str, by: str) -> None:
     """A read whose epoch the horizon passes is expired, never thinner; whether it had begun or not."""
     services, index = watched(stopped)
     await history(services)
@@ -172,7 +172,7 @@ async def test_the_horizon_passes_a_reader(stopped: Services, moved: str, by: st
     assert ["c1", "a1", "a3"] == texts(await retrieve(services, epoch=3))
 
 
-async def test_without_the_last_look_the_horizon_thins_an_answer(
+async def test_g03_without_the_last_look_the_horizon_thins_an_answer(
     stopped: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The anomaly: the last look at the ledger left out."""
@@ -194,7 +194,7 @@ async def test_without_the_last_look_the_horizon_thins_an_answer(
     assert ["a1", "a3"] == texts(await retrieve(services, epoch=2))
 
 
-async def test_the_horizon_passes_a_stalled_read_of_the_head(stopped: Services) -> None:
+async def test_g03_the_horizon_passes_a_stalled_read_of_the_head(stopped: Services) -> None:
     """A read of the head that stalls for longer than the retention is expired as well."""
     services, index = watched(stopped)
     await history(services)
@@ -210,7 +210,7 @@ async def test_the_horizon_passes_a_stalled_read_of_the_head(stopped: Services) 
         await retrieve(services)
 
 
-async def test_reads_that_tolerate_age_never_fall_behind_the_horizon(stopped: Services) -> None:
+async def test_g03_reads_that_tolerate_age_never_fall_behind_the_horizon(stopped: Services) -> None:
     """bounded and at_least choose an epoch that can be read, however far behind the index is."""
     await history(stopped)
     await sql(stopped, "UPDATE corpus SET horizon = 3")
@@ -222,7 +222,7 @@ async def test_reads_that_tolerate_age_never_fall_behind_the_horizon(stopped: Se
 
 
 @pytest.mark.parametrize("known", ["nothing", "one of them"])
-async def test_hits_are_described_as_of_their_epoch(stopped: Services, known: str) -> None:
+async def test_g03_hits_are_described_as_of_their_epoch(stopped: Services, known: str) -> None:
     """A commit that lands in mid-read shows in no hit: neither in part nor as a whole."""
     services, index = watched(await second_process(stopped))
     metadata = {"a": {"team": "it"}, "b": {"team": "hr"}, "c": {"team": "hr"}}
@@ -248,7 +248,7 @@ async def test_hits_are_described_as_of_their_epoch(stopped: Services, known: st
     assert [("d", "a1"), ("a", "b1"), ("c", "c1")] == [(hit.document.key, hit.text) for hit in answer.hits]
 
 
-async def test_metadata_that_changes_in_mid_read_does_not_fool_a_filter(stopped: Services) -> None:
+async def test_g03_metadata_that_changes_in_mid_read_does_not_fool_a_filter(stopped: Services) -> None:
     """A filtered read begins anew when metadata changed under it."""
     services, index = watched(stopped)
     await commit(services, CORPUS, put("a", metadata={"team": "hr"}, chunks=[chunk("a1", 1)]))
@@ -263,7 +263,7 @@ async def test_metadata_that_changes_in_mid_read_does_not_fool_a_filter(stopped:
     assert ["a1"] == texts(answer)
 
 
-async def test_a_search_by_an_old_head_is_not_used(stopped: Services) -> None:
+async def test_g03_a_search_by_an_old_head_is_not_used(stopped: Services) -> None:
     """A process that has not looked for long does not read from the ledger what the index has long applied."""
     services = await second_process(stopped)
     await commit(services, CORPUS, put("a", chunks=[chunk("a1", 1)]))
@@ -276,7 +276,7 @@ async def test_a_search_by_an_old_head_is_not_used(stopped: Services) -> None:
     assert (21, 0) == (len(answer.hits), answer.tail)
 
 
-async def test_a_tail_that_is_too_long_for_an_earlier_head_is_not_for_the_present_one(
+async def test_g03_a_tail_that_is_too_long_for_an_earlier_head_is_not_for_the_present_one(
     database_url: str, tmp_path: Path
 ) -> None:
     """One large commit, applied since the process last looked: the read goes by the present head instead."""
@@ -291,7 +291,7 @@ async def test_a_tail_that_is_too_long_for_an_earlier_head_is_not_for_the_presen
         assert 21 == len((await retrieve(services)).hits)
 
 
-async def test_a_corpus_deleted_in_mid_read_is_not_an_empty_one(stopped: Services) -> None:
+async def test_g03_a_corpus_deleted_in_mid_read_is_not_an_empty_one(stopped: Services) -> None:
     services, index = watched(stopped)
     await commit(services, CORPUS, put("a", chunks=[chunk("a1", 1)]))
     await index_all(services)
@@ -306,7 +306,7 @@ async def test_a_corpus_deleted_in_mid_read_is_not_an_empty_one(stopped: Service
 
 
 @pytest.mark.parametrize("how", [{}, {"epoch": 1}, {"as_of": datetime.now(UTC) - timedelta(days=1)}])
-async def test_a_corpus_made_again_is_read_as_it_is_now(stopped: Services, how: dict[str, Any]) -> None:
+async def test_g03_a_corpus_made_again_is_read_as_it_is_now(stopped: Services, how: dict[str, Any]) -> None:
     """Another process deleted the corpus and made one of the same name, with longer vectors and other fields."""
     await commit(stopped, CORPUS, put("a", chunks=[chunk("a1", 1)]))
     await index_all(stopped)
@@ -322,7 +322,7 @@ async def test_a_corpus_made_again_is_read_as_it_is_now(stopped: Services, how: 
 # ── an index that was lost ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_collection_made_anew_in_mid_read_is_not_believed(stopped: Services) -> None:
+async def test_g03_a_collection_made_anew_in_mid_read_is_not_believed(stopped: Services) -> None:
     """The collection was lost and made again, empty, after the head was read: the read begins anew."""
     services, index = watched(stopped)
     alive = await history(services)
@@ -337,7 +337,7 @@ async def test_a_collection_made_anew_in_mid_read_is_not_believed(stopped: Servi
     assert alive[5] == texts(await retrieve(services))
 
 
-async def test_a_lost_collection_counts_as_empty_before_it_is_made_anew(stopped: Services) -> None:
+async def test_g03_a_lost_collection_counts_as_empty_before_it_is_made_anew(stopped: Services) -> None:
     """Whenever the leader dies, and whoever reads meanwhile, nobody takes an empty collection for a full one."""
     alive = await history(stopped)
     await index_all(stopped)

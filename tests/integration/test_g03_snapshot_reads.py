@@ -55,7 +55,7 @@ async def stopped(database_url: str, tmp_path: Path) -> AsyncIterator[Services]:
 
 
 @pytest.mark.parametrize("applied", range(6))
-async def test_the_indexer_is_stopped_lags_or_is_done(stopped: Services, applied: int) -> None:
+async def test_g03_the_indexer_is_stopped_lags_or_is_done(stopped: Services, applied: int) -> None:
     """Every epoch reads the same wherever the indexer stopped, in this process and in one that knows nothing yet."""
     alive = await history(stopped, applied=applied)
     assert alive == await at_every_epoch(stopped)
@@ -65,7 +65,7 @@ async def test_the_indexer_is_stopped_lags_or_is_done(stopped: Services, applied
     assert alive == await at_every_epoch(stopped)
 
 
-async def test_the_bare_index_shows_what_is_not_alive(stopped: Services) -> None:
+async def test_g03_the_bare_index_shows_what_is_not_alive(stopped: Services) -> None:
     """The anomaly: what the index alone answers while it is behind, and what it answers for an older epoch."""
     alive = await history(stopped, applied=1)
     assert set(alive[1]) == await _bare(stopped, epoch=5)
@@ -82,7 +82,7 @@ async def _bare(services: Services, **search: Any) -> set[str]:
     return {record.text or "" for record in records.by_id.values()}
 
 
-async def test_levels_choose_their_epoch(stopped: Services) -> None:
+async def test_g03_levels_choose_their_epoch(stopped: Services) -> None:
     """strong reads the head, bounded and at_least the newest that needs no tail, exact what it names."""
     await history(stopped, applied=2)
     found = {
@@ -99,7 +99,7 @@ async def test_levels_choose_their_epoch(stopped: Services) -> None:
     assert {(5, 2)} == {(answer.head, answer.applied_epoch) for answer in found.values()}
 
 
-async def test_as_of_reads_the_epoch_of_a_time(stopped: Services) -> None:
+async def test_g03_as_of_reads_the_epoch_of_a_time(stopped: Services) -> None:
     """A time names the newest epoch committed by then, for ever the same."""
     alive = await history(stopped)
     for indexed in (False, True):
@@ -110,7 +110,7 @@ async def test_as_of_reads_the_epoch_of_a_time(stopped: Services) -> None:
             assert (entry.epoch, alive[entry.epoch]) == (answer.epoch, texts(answer))
 
 
-async def test_an_epoch_that_was_never_issued_cannot_be_read(stopped: Services) -> None:
+async def test_g03_an_epoch_that_was_never_issued_cannot_be_read(stopped: Services) -> None:
     await history(stopped)
     with pytest.raises(EpochAhead):
         await retrieve(stopped, epoch=6)
@@ -121,7 +121,7 @@ async def test_an_epoch_that_was_never_issued_cannot_be_read(stopped: Services) 
 # ── the same snapshot later ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_snapshot_shows_the_same_documents_for_ever(stopped: Services) -> None:
+async def test_g03_a_snapshot_shows_the_same_documents_for_ever(stopped: Services) -> None:
     """Later edits, renames, descriptions and deaths, applied or not, change nothing about what was read."""
     await commit(stopped, CORPUS, put("a", title="A", metadata={"n": 1}, chunks=[chunk("a1", 1), chunk("a2", 2)]))
     before = await retrieve(stopped)
@@ -139,7 +139,7 @@ async def test_a_snapshot_shows_the_same_documents_for_ever(stopped: Services) -
 
 
 @pytest.mark.parametrize("indexed", ["always", "at the end", "never"])
-async def test_a_filter_means_the_metadata_of_the_snapshot(stopped: Services, indexed: str) -> None:
+async def test_g03_a_filter_means_the_metadata_of_the_snapshot(stopped: Services, indexed: str) -> None:
     """The same filter at the same snapshot finds the same, however the metadata changed since."""
 
     async def step(*operations: wire.Operation) -> None:
@@ -163,7 +163,7 @@ async def test_a_filter_means_the_metadata_of_the_snapshot(stopped: Services, in
     assert others == found
 
 
-async def test_a_corpus_indexed_anew_reads_the_same(stopped: Services) -> None:
+async def test_g03_a_corpus_indexed_anew_reads_the_same(stopped: Services) -> None:
     """All of the index comes from the ledger: with the collection lost and made again every epoch reads as before."""
     alive = await history(stopped)
     await index_all(stopped)
@@ -184,7 +184,7 @@ async def _replace_points(services: Services, *points: Point) -> None:
     await services.index.upsert(where, points)
 
 
-async def test_zombies_and_orphans_are_passed_over(stopped: Services) -> None:
+async def test_g03_zombies_and_orphans_are_passed_over(stopped: Services) -> None:
     """Points whose death was lost, and points of no chunk at all, cost a wider search and nothing else."""
     alive = await history(stopped)
     await index_all(stopped)
@@ -213,7 +213,7 @@ async def _bare_ids(services: Services, limit: int) -> list[int]:
     return [match.chunk_id for match in await services.index.search(await collection(services), where)]
 
 
-async def test_garbled_and_missing_points_only_thin_an_answer(stopped: Services) -> None:
+async def test_g03_garbled_and_missing_points_only_thin_an_answer(stopped: Services) -> None:
     """Wrong labels, epochs and vectors, and points that are gone: what is returned is still alive, and its own text."""
     alive = await history(stopped)
     await index_all(stopped)
@@ -232,7 +232,7 @@ async def test_garbled_and_missing_points_only_thin_an_answer(stopped: Services)
     assert all(set(found[epoch]) <= set(alive[epoch]) for epoch in found)
 
 
-async def test_labels_and_metadata_that_are_too_open_let_nothing_through(stopped: Services) -> None:
+async def test_g03_labels_and_metadata_that_are_too_open_let_nothing_through(stopped: Services) -> None:
     """What the index wrongly lets everybody read, the ledger does not."""
     await commit(
         stopped, CORPUS, put("a", acl=["group:hr"], chunks=[chunk("a1", 1)]), put("b", chunks=[chunk("b1", 2)])
@@ -244,7 +244,7 @@ async def test_labels_and_metadata_that_are_too_open_let_nothing_through(stopped
     assert ["a1", "b1"] == texts(await retrieve(stopped, epoch=1, principals=["group:hr"]))
 
 
-async def test_more_damage_than_can_be_looked_through_is_an_error(
+async def test_g03_more_damage_than_can_be_looked_through_is_an_error(
     stopped: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When nothing but orphans comes back up to the widest search, there is no answer and not an empty one."""
@@ -260,7 +260,7 @@ async def test_more_damage_than_can_be_looked_through_is_an_error(
         await retrieve(stopped, k=1)
 
 
-async def test_tail_hits_are_not_crowded_out_by_zombies(stopped: Services) -> None:
+async def test_g03_tail_hits_are_not_crowded_out_by_zombies(stopped: Services) -> None:
     """Points that the ledger does not confirm take no place away from chunks that only the ledger has."""
     await commit(stopped, CORPUS, put("a", chunks=[chunk(f"a{n}", n) for n in range(17)]))
     await index_all(stopped)

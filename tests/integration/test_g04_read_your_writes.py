@@ -59,7 +59,7 @@ SEEN: dict[str, tuple[list[wire.Operation], list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("change", SEEN)
-async def test_every_kind_of_change_is_seen_at_once(stopped: Services, change: str) -> None:
+async def test_g04_every_kind_of_change_is_seen_at_once(stopped: Services, change: str) -> None:
     """With the indexer stopped, in the process that wrote and in another that had read before."""
     operations, expected, in_hr = SEEN[change]
     other = await second_process(stopped)
@@ -71,7 +71,7 @@ async def test_every_kind_of_change_is_seen_at_once(stopped: Services, change: s
         assert in_hr == texts(await retrieve(process, filter=HR))
 
 
-async def test_a_bounded_read_does_not_see_what_is_not_applied(stopped: Services) -> None:
+async def test_g04_a_bounded_read_does_not_see_what_is_not_applied(stopped: Services) -> None:
     """The anomaly: the newest epoch that needs no tail. It is stale, though never wrong for its epoch."""
     await commit(stopped, CORPUS, delete("a"), put("c", chunks=[chunk("c1", 0)]))
     assert ["a1", "a2"] == texts(await retrieve(stopped, level=Level.BOUNDED))
@@ -79,7 +79,7 @@ async def test_a_bounded_read_does_not_see_what_is_not_applied(stopped: Services
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_writer_reads_what_it_wrote(services: Services, seed: int) -> None:
+async def test_g04_a_writer_reads_what_it_wrote(services: Services, seed: int) -> None:
     """Writers and readers side by side while the indexer follows: after an acknowledgement the change is there."""
     chance = random.Random(seed)
     await make_corpus(services, embedding=EXTERNAL)
@@ -100,7 +100,7 @@ async def test_a_writer_reads_what_it_wrote(services: Services, seed: int) -> No
 
 
 @pytest.mark.parametrize("distance", Distance)
-async def test_the_tail_scores_as_the_index_does(stopped: Services, distance: Distance) -> None:
+async def test_g04_the_tail_scores_as_the_index_does(stopped: Services, distance: Distance) -> None:
     """The same hits in the same order with the same scores, whether the index or the ledger was asked."""
     chance = random.Random(7)
     await make_corpus(stopped, "measured", embedding={**EXTERNAL, "distance": distance})
@@ -121,7 +121,7 @@ async def test_the_tail_scores_as_the_index_does(stopped: Services, distance: Di
         assert pytest.approx([hit.score for hit in index.hits], abs=1e-6) == [hit.score for hit in tail.hits]
 
 
-async def test_a_tail_that_is_too_long_is_an_error(database_url: str, tmp_path: Path) -> None:
+async def test_g04_a_tail_that_is_too_long_is_an_error(database_url: str, tmp_path: Path) -> None:
     """With more changes than a read may score it says so, and does not read less."""
     async with open_test_services(
         database_url, tmp_path / "data", tail_rows_max=TAIL_ROWS_MAX, index_wait_ms_max=0
@@ -140,7 +140,7 @@ async def test_a_tail_that_is_too_long_is_an_error(database_url: str, tmp_path: 
         assert TAIL_ROWS_MAX + 1 == len((await retrieve(services)).hits)
 
 
-async def test_a_lower_level_reads_on_while_the_tail_is_too_long(database_url: str, tmp_path: Path) -> None:
+async def test_g04_a_lower_level_reads_on_while_the_tail_is_too_long(database_url: str, tmp_path: Path) -> None:
     """What was alive at an applied epoch is all in the index, however much is waiting; access is still today's."""
     async with open_test_services(
         database_url, tmp_path / "data", tail_rows_max=TAIL_ROWS_MAX, index_wait_ms_max=0
@@ -163,7 +163,7 @@ async def test_a_lower_level_reads_on_while_the_tail_is_too_long(database_url: s
         assert 2 * TAIL_ROWS_MAX + 2 == len((await retrieve(services)).hits)
 
 
-async def test_too_many_deaths_for_a_lower_level_are_an_error_too(database_url: str, tmp_path: Path) -> None:
+async def test_g04_too_many_deaths_for_a_lower_level_are_an_error_too(database_url: str, tmp_path: Path) -> None:
     """What is waiting may be of chunks that lived at the applied epoch, more than a read may score."""
     async with open_test_services(
         database_url, tmp_path / "data", tail_rows_max=TAIL_ROWS_MAX, index_wait_ms_max=0
@@ -179,7 +179,7 @@ async def test_too_many_deaths_for_a_lower_level_are_an_error_too(database_url: 
         assert TAIL_ROWS_MAX + 1 == len((await retrieve(services, epoch=1)).hits)
 
 
-async def test_a_read_waits_for_the_indexer(database_url: str, tmp_path: Path) -> None:
+async def test_g04_a_read_waits_for_the_indexer(database_url: str, tmp_path: Path) -> None:
     """A tail that is too long now may be short in a moment."""
     async with open_test_services(database_url, tmp_path / "data", tail_rows_max=TAIL_ROWS_MAX) as services:
         await make_corpus(services, embedding=EXTERNAL)

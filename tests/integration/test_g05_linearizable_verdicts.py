@@ -51,7 +51,7 @@ async def two(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Services
         yield both
 
 
-async def test_verdicts_race_deletes_in_another_process(two: tuple[Services, Services]) -> None:
+async def test_g05_verdicts_race_deletes_in_another_process(two: tuple[Services, Services]) -> None:
     """One process deletes, another that knows the chunk well validates at once: never live, however they interleave.
 
     Other verdicts, on what lives on, are asked for all the time, so that reads are shared.
@@ -116,7 +116,7 @@ async def _warmed(writes: Services, checks: Services) -> str:
         (rename("a", "b"), "live"),
     ],
 )
-async def test_a_process_with_a_warm_view_sees_another_ones_commit(
+async def test_g05_a_process_with_a_warm_view_sees_another_ones_commit(
     two: tuple[Services, Services], change: wire.Operation, status: str
 ) -> None:
     writes, checks = two
@@ -126,7 +126,7 @@ async def test_a_process_with_a_warm_view_sees_another_ones_commit(
     assert ([status], made.epoch) == (statuses(answer), answer.epoch)
 
 
-async def test_a_view_that_answers_without_looking_passes_a_dead_citation(
+async def test_g05_a_view_that_answers_without_looking_passes_a_dead_citation(
     two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The anomaly: the newest head seen, in place of a fresh one."""
@@ -159,7 +159,7 @@ class Slow:
         return found
 
 
-async def test_a_record_read_before_a_commit_is_not_kept_after_it(
+async def test_g05_a_record_read_before_a_commit_is_not_kept_after_it(
     two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look-up that began before a commit and ends after the view has forgotten the document leaves nothing."""
@@ -177,7 +177,7 @@ async def test_a_record_read_before_a_commit_is_not_kept_after_it(
     assert ["deleted"] == statuses(await validate(checks, token))
 
 
-async def test_keeping_whatever_comes_passes_a_dead_citation(
+async def test_g05_keeping_whatever_comes_passes_a_dead_citation(
     two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The anomaly: the same race with a view that does not ask of which epoch a record is."""
@@ -200,7 +200,7 @@ async def test_keeping_whatever_comes_passes_a_dead_citation(
     assert ["live"] == statuses(await validate(checks, token))
 
 
-async def test_more_touched_documents_than_a_view_asks_for_empty_it(
+async def test_g05_more_touched_documents_than_a_view_asks_for_empty_it(
     two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the list of touched documents may be incomplete, nothing that was known is believed."""
@@ -214,7 +214,7 @@ async def test_more_touched_documents_than_a_view_asks_for_empty_it(
     assert ["deleted"] * 5 == statuses(await validate(checks, token))
 
 
-async def test_a_view_keeps_only_so_many_records(
+async def test_g05_a_view_keeps_only_so_many_records(
     two: tuple[Services, Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full view lets go of the oldest, with everything that points to them, and stays right."""
@@ -228,7 +228,7 @@ async def test_a_view_keeps_only_so_many_records(
     assert ["deleted", *["live"] * 6, "deleted"] == statuses(await validate(checks, token))
 
 
-async def test_a_ledger_that_was_set_back_is_believed(two: tuple[Services, Services]) -> None:
+async def test_g05_a_ledger_that_was_set_back_is_believed(two: tuple[Services, Services]) -> None:
     """A head below the one seen, as after restoring a backup: nothing that was known is kept."""
     writes, checks = two
     token = await _warmed(writes, checks)
@@ -241,7 +241,7 @@ async def test_a_ledger_that_was_set_back_is_believed(two: tuple[Services, Servi
     assert ["unknown"] == statuses(await validate(checks, token))
 
 
-async def test_another_process_of_the_same_kind_shares_nothing(two: tuple[Services, Services]) -> None:
+async def test_g05_another_process_of_the_same_kind_shares_nothing(two: tuple[Services, Services]) -> None:
     """The helper that stands for a process in other tests has a view of its own."""
     writes, _ = two
     other = await second_process(writes)

@@ -131,7 +131,7 @@ FATES = {
 
 @pytest.mark.parametrize("index", ["empty and away", "garbled"])
 @pytest.mark.parametrize("fate", FATES)
-async def test_every_fate_of_a_document(stopped: Services, fate: str, index: str) -> None:
+async def test_g06_every_fate_of_a_document(stopped: Services, fate: str, index: str) -> None:
     """Each citation has the status that the ledger's state deserves, whatever has become of the index."""
     told = FATES[fate]
     services, within = watched(stopped)
@@ -167,7 +167,7 @@ async def _garble(services: Services) -> None:
     await services.index.upsert(where, [*points, orphan])
 
 
-async def test_what_was_not_retrieved_does_not_exist_or_is_misquoted(stopped: Services) -> None:
+async def test_g06_what_was_not_retrieved_does_not_exist_or_is_misquoted(stopped: Services) -> None:
     """Refs and ids beyond the hits, ids of another corpus, quotes that are not there."""
     await make_corpus(stopped, "elsewhere", embedding=EXTERNAL)
     await commit(stopped, "elsewhere", put("x", chunks=[chunk("Elsewhere.", 1)]))
@@ -215,7 +215,9 @@ CHANGES: dict[str, wire.Operation] = {
 
 
 @pytest.mark.parametrize(("policy", "change", "of_cited", "of_context"), POLICIES)
-async def test_policies_and_scopes(stopped: Services, policy: str, change: str, of_cited: str, of_context: str) -> None:
+async def test_g06_policies_and_scopes(
+    stopped: Services, policy: str, change: str, of_cited: str, of_context: str
+) -> None:
     """What became of a cited document decides, and with scope `context` what became of an uncited hit too."""
     token = (await retrieve(stopped, principals=STAFF)).snapshot
     text = "You get 30 days [1]. Bring cake [3]."
@@ -233,7 +235,7 @@ async def test_policies_and_scopes(stopped: Services, policy: str, change: str, 
         assert left == (None if answer.answer is None else answer.answer.strip())
 
 
-async def test_a_hit_that_is_not_cited_matters_only_to_the_context(stopped: Services) -> None:
+async def test_g06_a_hit_that_is_not_cited_matters_only_to_the_context(stopped: Services) -> None:
     token = (await retrieve(stopped, principals=STAFF)).snapshot
     await commit(stopped, CORPUS, delete("other"))
     cited = await validate(stopped, token, scope="cited", answer="You get 30 days [1].", principals=STAFF)
@@ -242,7 +244,7 @@ async def test_a_hit_that_is_not_cited_matters_only_to_the_context(stopped: Serv
     assert ("reject", ["live", "live", "deleted"]) == (context.verdict, statuses(context))
 
 
-async def test_a_snapshot_that_is_too_old_or_not_of_this_corpus_gets_no_verdict(stopped: Services) -> None:
+async def test_g06_a_snapshot_that_is_too_old_or_not_of_this_corpus_gets_no_verdict(stopped: Services) -> None:
     """Expired, foreign, set back, forged: an error each, never a pass."""
     token = (await retrieve(stopped, principals=STAFF)).snapshot
     await make_corpus(stopped, "elsewhere", embedding=EXTERNAL)
@@ -262,7 +264,7 @@ async def test_a_snapshot_that_is_too_old_or_not_of_this_corpus_gets_no_verdict(
         await validate(stopped, later)
 
 
-async def test_a_corpus_made_again_does_not_take_over_snapshots(stopped: Services) -> None:
+async def test_g06_a_corpus_made_again_does_not_take_over_snapshots(stopped: Services) -> None:
     """Deleted and made again under its name, here or by another process: the old tokens are foreign."""
     token = (await retrieve(stopped, principals=STAFF)).snapshot
     other = await second_process(stopped)
@@ -278,7 +280,7 @@ async def test_a_corpus_made_again_does_not_take_over_snapshots(stopped: Service
             await validate(process, token, principals=STAFF)
 
 
-async def test_text_that_retention_has_removed_cannot_be_quoted(stopped: Services) -> None:
+async def test_g06_text_that_retention_has_removed_cannot_be_quoted(stopped: Services) -> None:
     """A dead chunk whose text is gone is still known, by its tombstone."""
     token = (await retrieve(stopped, principals=STAFF)).snapshot
     await commit(stopped, CORPUS, delete("leave"))

@@ -79,7 +79,7 @@ async def _returns_after(clock: Hands, commit: Awaitable[object]) -> int:
     return passed
 
 
-async def test_a_fenced_commit_outlasts_every_verdict_and_says_so(fenced: Services, clock: Hands) -> None:
+async def test_g07_a_fenced_commit_outlasts_every_verdict_and_says_so(fenced: Services, clock: Hands) -> None:
     """It returns when the verdicts' time and the margin are over, and the commit was visible all the while."""
     waiting = asyncio.create_task(commit(fenced, CORPUS, delete("a"), fence=True))
     await clock.slept.wait()
@@ -91,7 +91,7 @@ async def test_a_fenced_commit_outlasts_every_verdict_and_says_so(fenced: Servic
     assert (await waiting).fenced
 
 
-async def test_the_fence_is_as_long_as_the_corpus_says(fenced: Services, clock: Hands) -> None:
+async def test_g07_the_fence_is_as_long_as_the_corpus_says(fenced: Services, clock: Hands) -> None:
     for ttl_ms in (1, 250):
         name = f"corpus{ttl_ms}"
         await make_corpus(fenced, name, embedding=EXTERNAL, verdict_ttl_ms=ttl_ms)
@@ -99,12 +99,12 @@ async def test_the_fence_is_as_long_as_the_corpus_says(fenced: Services, clock: 
         assert ttl_ms + FENCE_MARGIN_MS <= passed <= ttl_ms + FENCE_MARGIN_MS + 1
 
 
-async def test_a_commit_without_a_fence_does_not_wait(fenced: Services, clock: Hands) -> None:
+async def test_g07_a_commit_without_a_fence_does_not_wait(fenced: Services, clock: Hands) -> None:
     made = await commit(fenced, CORPUS, delete("a"))
     assert (False, False) == (made.fenced, clock.slept.is_set())
 
 
-async def test_a_replayed_fence_is_a_fence(fenced: Services, clock: Hands) -> None:
+async def test_g07_a_replayed_fence_is_a_fence(fenced: Services, clock: Hands) -> None:
     """Whoever repeats a request whose answer was lost waits again: verdicts may be from just before."""
     first = asyncio.create_task(commit(fenced, CORPUS, delete("a"), fence=True, idempotency_key="once"))
     await clock.slept.wait()
@@ -114,7 +114,7 @@ async def test_a_replayed_fence_is_a_fence(fenced: Services, clock: Hands) -> No
     assert passed >= TTL_MS + FENCE_MARGIN_MS
 
 
-async def test_a_verdict_says_how_long_it_may_be_acted_on(fenced: Services) -> None:
+async def test_g07_a_verdict_says_how_long_it_may_be_acted_on(fenced: Services) -> None:
     """In every process, and whatever the verdict."""
     token = (await retrieve(fenced)).snapshot
     for process in (fenced, await second_process(fenced)):
@@ -168,7 +168,7 @@ async def _story(
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_nothing_is_released_after_the_fence_has_returned(fenced: Services, clock: Hands, seed: int) -> None:
+async def test_g07_nothing_is_released_after_the_fence_has_returned(fenced: Services, clock: Hands, seed: int) -> None:
     """Holders that ask, dawdle and honour the lease never release deleted text once the delete has returned."""
     returned_at, released_at = await _story(
         fenced, clock, seed, lambda: commit(fenced, CORPUS, delete("a"), fence=True)
@@ -177,7 +177,7 @@ async def test_nothing_is_released_after_the_fence_has_returned(fenced: Services
     assert max(released_at) < returned_at
 
 
-async def test_without_the_wait_text_is_released_after_the_delete(fenced: Services, clock: Hands) -> None:
+async def test_g07_without_the_wait_text_is_released_after_the_delete(fenced: Services, clock: Hands) -> None:
     """The anomaly: the same holders, and a delete that returns when it is committed."""
     returned_at, released_at = await _story(fenced, clock, 0, lambda: commit(fenced, CORPUS, delete("a")))
     assert max(released_at) > returned_at

@@ -38,7 +38,7 @@ async def _read(services: Services, epoch: int | None, principals: list[str]) ->
 
 
 @INDEXED
-async def test_what_is_denied_now_is_denied_at_once_and_at_every_epoch(stopped: Services, indexed: str) -> None:
+async def test_g08_what_is_denied_now_is_denied_at_once_and_at_every_epoch(stopped: Services, indexed: str) -> None:
     """Living and dead chunks of the document, strong and at the snapshot that had shown them."""
     await commit(stopped, CORPUS, put("a", chunks=[chunk("a1", 1), chunk("a2", 2)]), put("b", chunks=[chunk("b1", 3)]))
     await commit(stopped, CORPUS, put("a", chunks=[chunk("a2", 2)]))
@@ -57,7 +57,7 @@ async def test_what_is_denied_now_is_denied_at_once_and_at_every_epoch(stopped: 
 
 
 @INDEXED
-async def test_what_is_allowed_now_is_shown_at_once_and_at_every_epoch(stopped: Services, indexed: str) -> None:
+async def test_g08_what_is_allowed_now_is_shown_at_once_and_at_every_epoch(stopped: Services, indexed: str) -> None:
     """Labels that were given since hold for old snapshots too, for dead chunks as for living ones."""
     await commit(stopped, CORPUS, put("a", acl=HR, chunks=[chunk("a1", 1), chunk("a2", 2)]))
     await commit(stopped, CORPUS, put("a", acl=HR, chunks=[chunk("a2", 2)]))
@@ -74,7 +74,7 @@ async def test_what_is_allowed_now_is_shown_at_once_and_at_every_epoch(stopped: 
 
 @INDEXED
 @pytest.mark.parametrize("now", ["allowed", "denied"])
-async def test_a_document_that_comes_back_rules_over_its_past(stopped: Services, indexed: str, now: str) -> None:
+async def test_g08_a_document_that_comes_back_rules_over_its_past(stopped: Services, indexed: str, now: str) -> None:
     """Deleted and put again with other labels: these are the document's labels of today."""
     before, after = (HR, ADA) if now == "allowed" else (ADA, HR)
     await commit(stopped, CORPUS, put("a", acl=before, chunks=[chunk("a1", 1)]))
@@ -90,7 +90,7 @@ async def test_a_document_that_comes_back_rules_over_its_past(stopped: Services,
 
 
 @INDEXED
-async def test_labels_given_and_then_death(stopped: Services, indexed: str) -> None:
+async def test_g08_labels_given_and_then_death(stopped: Services, indexed: str) -> None:
     """A chunk that was opened and then died is open at the epochs that it lived in, applied in one go or two."""
     await commit(stopped, CORPUS, put("a", acl=HR, chunks=[chunk("a1", 1)]))
     if indexed != "never":
@@ -102,7 +102,7 @@ async def test_labels_given_and_then_death(stopped: Services, indexed: str) -> N
     assert [["a1"], ["a1"], []] == [await _read(stopped, epoch, ADA) for epoch in (1, 2, 3)]
 
 
-async def test_a_verdict_tells_the_forbidden_nothing(stopped: Services) -> None:
+async def test_g08_a_verdict_tells_the_forbidden_nothing(stopped: Services) -> None:
     """No key, no version, no epoch, no word of the detail: a reader that may not see the document learns nothing."""
     await commit(stopped, CORPUS, put("secret-plan", chunks=[chunk("The plan is on.", 1)]))
     token = (await retrieve(stopped)).snapshot
@@ -124,7 +124,7 @@ async def test_a_verdict_tells_the_forbidden_nothing(stopped: Services) -> None:
     assert "secret" not in seen.pop()
 
 
-async def test_principals_of_the_verdict_count_not_those_of_the_retrieval(stopped: Services) -> None:
+async def test_g08_principals_of_the_verdict_count_not_those_of_the_retrieval(stopped: Services) -> None:
     await commit(stopped, CORPUS, put("a", acl=HR, chunks=[chunk("a1", 1)]))
     token = (await retrieve(stopped, principals=HR)).snapshot
     assert ["live"] == statuses(await validate(stopped, token, principals=HR))
@@ -133,7 +133,7 @@ async def test_principals_of_the_verdict_count_not_those_of_the_retrieval(stoppe
 
 
 @INDEXED
-async def test_no_principals_is_everybody_and_nobody_else(stopped: Services, indexed: str) -> None:
+async def test_g08_no_principals_is_everybody_and_nobody_else(stopped: Services, indexed: str) -> None:
     """A reader without labels sees what `*` may see; a reader with labels sees that as well."""
     await commit(
         stopped,
@@ -150,7 +150,7 @@ async def test_no_principals_is_everybody_and_nobody_else(stopped: Services, ind
     assert ["open", "both"] == await _read(stopped, None, ["*", "group:h", "GROUP:HR"])
 
 
-async def test_a_denial_in_mid_read_is_honoured(stopped: Services) -> None:
+async def test_g08_a_denial_in_mid_read_is_honoured(stopped: Services) -> None:
     """Access is looked at last of all, when the text is fetched."""
     services, index = watched(await second_process(stopped))
     await commit(stopped, CORPUS, put("a", chunks=[chunk("a1", 1)]), put("b", chunks=[chunk("b1", 2)]))
@@ -163,7 +163,7 @@ async def test_a_denial_in_mid_read_is_honoured(stopped: Services) -> None:
     assert ["b1"] == texts(await retrieve(services))
 
 
-async def test_believing_the_index_shows_what_is_denied(stopped: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_g08_believing_the_index_shows_what_is_denied(stopped: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """The anomaly: the same old snapshot, with the ledger's labels not looked at."""
     await commit(stopped, CORPUS, put("a", chunks=[chunk("a1", 1)]), put("b", chunks=[chunk("b1", 2)]))
     services, index = watched(stopped)

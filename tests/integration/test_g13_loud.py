@@ -94,7 +94,7 @@ def _reads_and_checks(services: Services, token: str) -> dict[str, Callable[[], 
     }
 
 
-async def test_no_ledger_no_answer(embedded: Services, server: EmbeddedPostgres) -> None:
+async def test_g13_no_ledger_no_answer(embedded: Services, server: EmbeddedPostgres) -> None:
     """Every read and every check says that the ledger is away; when it is back, all are answered as before."""
     token = await _filled(embedded)
     processes = (embedded, await second_process(embedded))
@@ -112,7 +112,7 @@ async def test_no_ledger_no_answer(embedded: Services, server: EmbeddedPostgres)
         assert ["live", "live"] == statuses(await validate(process, token))
 
 
-async def test_the_ledger_goes_away_in_mid_read(embedded: Services, server: EmbeddedPostgres) -> None:
+async def test_g13_the_ledger_goes_away_in_mid_read(embedded: Services, server: EmbeddedPostgres) -> None:
     """Gone between the head read and the last look, a read has no answer either."""
     await _filled(embedded)
     services, index = watched(await second_process(embedded))
@@ -123,7 +123,7 @@ async def test_the_ledger_goes_away_in_mid_read(embedded: Services, server: Embe
     assert ["a1"] == texts(await retrieve(services, epoch=1))
 
 
-async def test_outages_among_many_requests(embedded: Services, server: EmbeddedPostgres) -> None:
+async def test_g13_outages_among_many_requests(embedded: Services, server: EmbeddedPostgres) -> None:
     """While the server comes and goes each request is answered right or not at all, and none waits for ever."""
     token = await _filled(embedded)
     done = asyncio.Event()
@@ -159,7 +159,7 @@ async def test_outages_among_many_requests(embedded: Services, server: EmbeddedP
     assert outcomes["right"] > before
 
 
-async def test_swallowing_the_error_would_pass_a_dead_citation(
+async def test_g13_swallowing_the_error_would_pass_a_dead_citation(
     embedded: Services, server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The anomaly: a view that falls back on what it knew when the ledger does not answer."""
@@ -190,7 +190,7 @@ async def test_swallowing_the_error_would_pass_a_dead_citation(
 # ── the index is away ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_no_index_no_retrieval_and_everything_else(stopped: Services) -> None:
+async def test_g13_no_index_no_retrieval_and_everything_else(stopped: Services) -> None:
     """Retrievals say that the index is away; what needs none goes on; when it is back, all is as before."""
     token = await _filled(stopped)
     services, index = watched(stopped)
@@ -209,7 +209,7 @@ async def test_no_index_no_retrieval_and_everything_else(stopped: Services) -> N
         assert ["a1", "b1"] == texts(await retrieve(process))
 
 
-async def test_before_anything_is_applied_no_index_is_needed(stopped: Services) -> None:
+async def test_g13_before_anything_is_applied_no_index_is_needed(stopped: Services) -> None:
     """As long as all changes are in the tail, the ledger alone answers."""
     services, index = watched(stopped)
     await make_corpus(services, embedding=EXTERNAL)
@@ -220,7 +220,7 @@ async def test_before_anything_is_applied_no_index_is_needed(stopped: Services) 
     assert [] == index.searches
 
 
-async def test_an_index_directory_that_is_gone(database_url: str, tmp_path: Path) -> None:
+async def test_g13_an_index_directory_that_is_gone(database_url: str, tmp_path: Path) -> None:
     """Removed between two runs: retrievals fail, until the indexer has filled it again from the ledger."""
     async with open_test_services(database_url, tmp_path / "data") as services:
         token = await _filled(services)
@@ -242,7 +242,7 @@ async def test_an_index_directory_that_is_gone(database_url: str, tmp_path: Path
         assert (["a1", "b1"], 0) == (texts(answer), answer.tail)
 
 
-async def test_a_collection_lost_at_rest_is_made_again(stopped: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_g13_a_collection_lost_at_rest_is_made_again(stopped: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing to apply the indexer still notices, and reads are answered again without a commit."""
     monkeypatch.setattr(indexing, "CHECK_S", 0.05)
     await _filled(stopped)
@@ -284,7 +284,7 @@ class Broken(Watched):
 
 
 @pytest.mark.parametrize("error", [IndexUnavailable("full"), ValueError("a bug")])
-async def test_trouble_with_one_corpus_is_not_the_others(
+async def test_g13_trouble_with_one_corpus_is_not_the_others(
     stopped: Services, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are indexed meanwhile, and so is it when the trouble is over."""
@@ -310,7 +310,7 @@ async def test_trouble_with_one_corpus_is_not_the_others(
 # ── the embedding service is away ───────────────────────────────────────────────────────────────────────────
 
 
-async def test_no_embedding_no_question_and_no_text(database_url: str, tmp_path: Path) -> None:
+async def test_g13_no_embedding_no_question_and_no_text(database_url: str, tmp_path: Path) -> None:
     """What has to be embedded fails and leaves nothing behind; vectors, checks and deletes go on."""
     async with open_test_services(
         database_url, tmp_path / "data", openai_base_url=NOBODY, openai_api_key="x", embedding_timeout_s=1.0
@@ -330,6 +330,6 @@ async def test_no_embedding_no_question_and_no_text(database_url: str, tmp_path:
         assert ["deleted"] == statuses(await validate(services, answer.snapshot))
 
 
-async def test_all_that_may_be_away_is_one_kind_of_error() -> None:
+async def test_g13_all_that_may_be_away_is_one_kind_of_error() -> None:
     """A caller can tell "could not be checked" from any verdict by one class."""
     assert {LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable} <= set(Unavailable.__subclasses__())

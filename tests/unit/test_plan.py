@@ -148,6 +148,13 @@ def test_change_of_access_reaches_the_chunks_that_live_on() -> None:
     assert [made.status for made in (acl, team, note)] == [DocumentStatus.UPDATED] * 3
 
 
+def test_labels_given_in_the_commit_of_the_death_reach_the_dead() -> None:
+    """Old snapshots show a document's dead chunks by its last labels, whenever it was given them."""
+    (closed,) = planned([wire.SetAcl(op="set_acl", key="a", acl=["group:hr"]), delete("a")], living("a", "one"))
+    (gone,) = planned([delete("a")], living("a", "one"))
+    assert [closed.relabelled, gone.relabelled] == [True, False]
+
+
 _keys = st.sampled_from(["a", "b", "c"])
 _texts = st.lists(st.sampled_from(["one", "two", "three", "four"]), max_size=4)
 _operations = st.lists(
