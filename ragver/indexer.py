@@ -132,6 +132,9 @@ class Indexer:
         if leadership is None:
             return None
         applied = await self._found_applied(leadership, standing)
+        if applied is None:
+            _say_lost(leadership, standing)
+            return None
         check_at_s = self._clock.monotonic() + CHECK_S
         progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST), check_at_s)
         self._progress[standing.generation.generation_id] = progress
@@ -145,15 +148,16 @@ class Indexer:
             if not await self._index.exists(collection_of(standing)):
                 del self._progress[standing.generation.generation_id]
 
-    async def _found_applied(self, leadership: Leadership, standing: Standing) -> Epoch:
-        """How far the collection is, which exists from then on."""
-        collection, applied = collection_of(standing), standing.applied
-        if applied > 0 and not await self._index.exists(collection):
+    async def _found_applied(self, leadership: Leadership, standing: Standing) -> Epoch | None:
+        """How far the collection is, which exists from then on; None if another process leads by now."""
+        # Read again: the standing is from before the election, and the leader before us may have begun anew.
+        applied, collection = await generations.applied(self._database, leadership), collection_of(standing)
+        if applied and not await self._index.exists(collection):
             logger.warning("index_lost", corpus=standing.corpus_name, applied_epoch=applied)
             # Before it is made anew: nobody may take an empty collection for a full one.
-            await generations.reset(self._database, leadership)
-            applied = Epoch(0)
-        await self._index.ensure(collection)
+            applied = Epoch(0) if await generations.reset(self._database, leadership) else None
+        if applied is not None:
+            await self._index.ensure(collection)
         return applied
 
     async def _advance(self, progress: _Progress, standing: Standing, found: Sequence[Change]) -> None:
@@ -170,7 +174,7 @@ class Indexer:
         if await generations.advance(self._database, progress.leadership, complete):
             progress.applied = complete
         else:
-            logger.warning("leadership_lost", corpus=standing.corpus_name, term=progress.leadership.term)
+            _say_lost(progress.leadership, standing)
             del self._progress[standing.generation.generation_id]
 
     async def apply(self, standing: Standing, found: Sequence[Change]) -> None:
@@ -190,6 +194,10 @@ class Indexer:
         await self._index.mark_dead(collection, deaths)
         await self._index.refresh_payload(collection, renewed)
         self._metrics.indexed.inc(len(found))
+
+
+def _say_lost(leadership: Leadership, standing: Standing) -> None:
+    logger.warning("leadership_lost", corpus=standing.corpus_name, term=leadership.term)
 
 
 def collection_of(standing: Standing) -> Collection:

@@ -56,6 +56,11 @@ _STANDINGS = text("""
     WHERE g.state IN ('building', 'serving') ORDER BY g.id
 """)
 
+# How far a generation is, as long as the term lasts.
+_APPLIED = text("""
+    SELECT applied_epoch FROM index_generation WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term
+""")
+
 # Conditional on the term, and never backwards.
 _ADVANCE = text("""
     UPDATE index_generation SET applied_epoch = :epoch
@@ -67,6 +72,7 @@ _ADVANCE = text("""
 _RESET = text("""
     UPDATE index_generation SET applied_epoch = 0
     WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term
+    RETURNING applied_epoch
 """)
 
 
@@ -116,10 +122,17 @@ async def advance(database: Database, leadership: Leadership, epoch: Epoch) -> b
         return await connection.first(_ADVANCE, {**_key(leadership), "epoch": epoch}) is not None
 
 
-async def reset(database: Database, leadership: Leadership) -> None:
-    """Say that the index holds nothing."""
+async def applied(database: Database, leadership: Leadership) -> Epoch | None:
+    """The applied epoch, which nobody else can change any more; None if the term is over."""
     async with database.autocommit() as connection:
-        await connection.fetch(_RESET, _key(leadership))
+        row = await connection.first(_APPLIED, _key(leadership))
+    return None if row is None else Epoch(row.applied_epoch)
+
+
+async def reset(database: Database, leadership: Leadership) -> bool:
+    """Say that the index holds nothing; False if the term is over."""
+    async with database.autocommit() as connection:
+        return await connection.first(_RESET, _key(leadership)) is not None
 
 
 def _standing(row: Row) -> Standing:
