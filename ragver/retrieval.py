@@ -405,7 +405,7 @@ class _Reading:
             found = await self._search(limit)
             # Only now: the tail must be at least as new as what the search may have seen applied.
             candidates = await self._overlaid(found, limit)
-            hits = await self._confirm(candidates[:limit])
+            hits = await self._confirmed_of(candidates[:limit])
             if len(hits) >= self.k or max(len(found), len(candidates)) < limit:
                 return hits[: self.k]
             if limit >= SEARCH_LIMIT_MAX:
@@ -435,6 +435,14 @@ class _Reading:
             candidates = merged(candidates, overlay.best(self.question, limit, put_aside), distance)
         return candidates
 
+    async def _confirmed_of(self, candidates: Sequence[Match]) -> list[tuple[Match, ChunkRecord]]:
+        """What the ledger confirms; the spare candidates beyond k are only looked at when some of the k are dropped."""
+        self.drops = 0
+        hits = await self._confirm(candidates[: self.k])
+        if len(hits) < self.k < len(candidates):
+            hits += await self._confirm(candidates[self.k :])
+        return hits
+
     async def _confirm(self, candidates: Sequence[Match]) -> list[tuple[Match, ChunkRecord]]:
         # The ledger's ids end where a damaged index's may not.
         ids = [match.chunk_id for match in candidates if match.chunk_id <= CHUNK_ID_LAST]
@@ -444,7 +452,7 @@ class _Reading:
             for match in candidates
             if (record := self._allowed(records.get(match.chunk_id), match.chunk_id)) is not None
         ]
-        self.drops = len(candidates) - len(confirmed)
+        self.drops += len(candidates) - len(confirmed)
         return confirmed
 
     def _allowed(self, record: ChunkRecord | None, chunk_id: ChunkId) -> ChunkRecord | None:
