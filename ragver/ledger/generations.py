@@ -15,6 +15,9 @@ from ragver.types import CorpusId, Epoch, FieldType, GenerationId
 
 # Advisory locks live in one space per database: this half keeps ours apart from other programs'.
 LEADER_LOCK_CLASS = 0x72616776
+LEADER_SILENCE_S_MAX = 120.0
+"""After so long without a word PostgreSQL takes the locks back. A leader speaks between any two batches; one that
+is paused, or whose machine is gone, would else hold them for as long as TCP believes in it, which may be hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Standing:
 
 # Session-level: PostgreSQL itself lets go when the leader's connection ends, however the leader ended.
 _TRY_LEAD = text("SELECT pg_try_advisory_lock(:class, CAST(:generation AS int)) AS locked")
+
+_LIMIT_SILENCE = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
 
 _ALIVE = text("SELECT 1")
 
@@ -108,6 +113,7 @@ class Elections:
 async def elections(database: Database) -> AsyncIterator[Elections]:
     """Stand for leadership until the end of the block; PostgreSQL frees the locks however it ends."""
     async with database.own_connection() as connection:
+        await connection.fetch(_LIMIT_SILENCE, {"milliseconds": str(round(LEADER_SILENCE_S_MAX * 1000))})
         yield Elections(connection)
 
 

@@ -19,8 +19,8 @@ from ragver.bootstrap import Services
 from ragver.client import AsyncClient
 from ragver.index.port import Collection, Index
 from ragver.ledger import generations
-from ragver.ledger.generations import LEADER_LOCK_CLASS
-from ragver.types import Decision, Scope
+from ragver.ledger.generations import LEADER_LOCK_CLASS, Elections, Leadership
+from ragver.types import CorpusId, Decision, GenerationId, Scope
 from tests.support import history
 from tests.support.ledger import check_index, query
 from tests.support.qdrant_wire import Trouble, WireServer, wire_server
@@ -209,8 +209,9 @@ async def test_a_paused_leader_that_wakes_up_late(
     """Stopped amid a write, and gone on when another one leads and all it was about to write is out of date.
 
     A stopped process keeps its sessions: its kernel goes on acknowledging, so PostgreSQL cannot tell it from one
-    that thinks. Its lock therefore has to be taken from it by ending that session, as an administrator does, or
-    the ledger's own failover. Its other connections stay, so it can still try to advance: only the term forbids it.
+    that thinks. Its lock has to be taken from it by ending that session: PostgreSQL does so after a long silence,
+    and here the test, which does not wait for that. Its other connections stay, so it can still try to advance:
+    only the term forbids it.
     """
     await clients[1].commit(CORPUS, [put("a", "first"), put("b", "second")])
     await caught_up(observer)
@@ -273,6 +274,31 @@ async def test_a_leader_begins_where_the_one_before_ended(filled: Services) -> N
     assert 2 == (await generation(filled))[0]
     assert 2 == await check_index(filled, CORPUS)
     assert ["a1", "b1"] == texts(await retrieve(filled))
+
+
+async def elected(elections: Elections, corpus: CorpusId, generation: GenerationId) -> Leadership:
+    """Stand until nobody else leads."""
+    async with asyncio.timeout(CATCH_UP_S_MAX):
+        while True:
+            leadership = await elections.lead(corpus, generation)
+            if leadership is not None:
+                return leadership
+            await asyncio.sleep(0.01)
+
+
+async def test_a_silent_leader_loses_its_lock(filled: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody ends its session: PostgreSQL does, once it has been silent for too long."""
+    monkeypatch.setattr(generations, "LEADER_SILENCE_S_MAX", 1.0)
+    (seen,) = await generations.all_of(filled.database)
+    of = (seen.corpus, seen.generation.generation_id)
+    async with generations.elections(filled.database) as silent:
+        silenced = await silent.lead(*of)
+        assert silenced is not None
+        monkeypatch.undo()
+        async with generations.elections(filled.database) as present:
+            leadership = await elected(present, *of)
+            assert leadership.term > silenced.term
+            assert not await generations.reset(filled.database, silenced)
 
 
 class Overtaken(Watched):
