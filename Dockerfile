@@ -17,9 +17,11 @@ RUN python -m venv --without-pip /opt/ragver \
 
 FROM python:3.11.14-slim-trixie
 RUN groupadd --system --gid 10001 ragver \
-    && useradd --system --uid 10001 --gid ragver --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ragver
+    && useradd --system --uid 10001 --gid ragver --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin ragver
 COPY --from=build /opt/ragver /opt/ragver
-COPY deploy/healthcheck.py /opt/ragver/healthcheck.py
+# Readable to its user, whatever the umask of whoever checked it out.
+COPY --chmod=644 deploy/healthcheck.py /opt/ragver/healthcheck.py
 ENV PATH=/opt/ragver/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1

@@ -68,9 +68,10 @@ def test_the_final_stage_has_no_build_tools() -> None:
     """Only what was installed is copied over, and that without a pip of its own."""
     assert all(not re.search(BUILD_TOOLS, run) for run in rests("RUN", FINAL))
     assert "python -m venv --without-pip /opt/ragver" in " ".join(rests("RUN", BUILD))
-    assert ["--from=build /opt/ragver /opt/ragver", "deploy/healthcheck.py /opt/ragver/healthcheck.py"] == rests(
-        "COPY", FINAL
-    )
+    assert [
+        "--from=build /opt/ragver /opt/ragver",
+        "--chmod=644 deploy/healthcheck.py /opt/ragver/healthcheck.py",
+    ] == rests("COPY", FINAL)
 
 
 def test_it_does_not_run_as_root() -> None:
@@ -105,6 +106,7 @@ def test_the_context_holds_what_is_copied_and_no_more() -> None:
         for copy in [*rests("COPY", BUILD), *rests("COPY", FINAL)]
         if not copy.startswith("--from")
         for source in copy.split()[:-1]
+        if not source.startswith("--")
     }
 
     assert "*" == rules[0]
