@@ -168,8 +168,9 @@ async def test_a_damaged_shard_is_an_error_that_tells_what_is_wrong(tmp_path: Pa
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
     await index.close()
-    shutil.rmtree(tmp_path / collection.name / "shard" / "segments")
-    (tmp_path / collection.name / "shard" / "edge_config.json").write_text("{")
+    [shard] = (tmp_path / collection.name).glob("shard-*")
+    shutil.rmtree(shard / "segments")
+    (shard / "edge_config.json").write_text("{")
 
     index = EdgeIndex(tmp_path)
     with pytest.raises(IndexUnavailable, match="the embedded index refused"):
