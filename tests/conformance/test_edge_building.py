@@ -224,7 +224,7 @@ async def main(directory, name):
         await index.upsert(collection, [a_point(number), a_point(10_000 + number), a_point(20_000 + number)])
         await index.mark_dead(collection, deaths({number: 2}))
         await index.delete(collection, ids(20_000 + number))
-        print(number, shard._directory.name, flush=True)
+        print("wrote", number, shard._directory.name, flush=True)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -237,15 +237,16 @@ async def test_a_process_killed_while_it_builds_and_swaps_loses_nothing(tmp_path
     command = [sys.executable, "-c", WRITER, str(tmp_path), collection.name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: ASYNC220
         assert child.stdout is not None
+        rounds = (line.split() for line in child.stdout if line.startswith("wrote ") and line.endswith("\n"))
         directories: set[str] = set()
         written = 0
-        for line in child.stdout:
-            written, directories = int(line.split()[0]), {*directories, line.split()[1]}
+        for _, number, directory in rounds:
+            written, directories = int(number), {*directories, directory}
             if len(directories) > 1:
                 break
         time.sleep(random.Random(seed).uniform(0.0, 0.6))  # noqa: ASYNC251 - nothing else is to go on
         child.kill()
-        written = max([written, *(int(line.split()[0]) for line in child.stdout if line.endswith("\n"))])
+        written = max([written, *(int(number) for _, number, _ in rounds)])
 
     index = EdgeIndex(tmp_path)
     assert not await index.ensure(collection)
