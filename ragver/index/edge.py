@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import numpy as np
 
 from ragver.errors import IndexUnavailable, NotInstalled
 from ragver.filters import Filter
 from ragver.index.building import Build, BuildCancelled
+from ragver.index.edge_files import MARKER, SHARD, mark, new_name, require_same, sync
 from ragver.index.payload import (
     Dialect,
     changeable,
@@ -70,10 +69,6 @@ GRAPH_LINKS = 16
 GRAPH_CANDIDATES = 100
 FULL_SCAN_KB = 10_000
 """Where a filter leaves fewer vectors than this, they are all looked at: exact, and quicker than the graph."""
-
-MARKER = "collection.json"
-SHARD = "shard"
-"""What the names of shard directories begin with. No name is used twice."""
 
 T = TypeVar("T")
 
@@ -200,7 +195,7 @@ class EdgeIndex:
         if created:
             self._drop(collection)  # what an interrupted creation or removal has left
             _Shard.create(path, collection)
-        _require_same(path, collection)
+        require_same(path, collection)
         self._consider_build(self._shard(collection))
         return created
 
@@ -279,23 +274,23 @@ class _Shard:
     @staticmethod
     def create(path: Path, collection: Collection) -> None:
         """Make an empty shard. The marker comes last: without it, the directory does not count."""
-        directory = path / _new_name()
+        directory = path / new_name()
         directory.mkdir(parents=True)
         engine = edge.EdgeShard.create(str(directory), _engine_config(collection))
         for field, kind in indexed_fields(collection).items():
             engine.update(edge.UpdateOperation.create_field_index(field, _SCHEMAS[kind]))
         engine.flush()
         engine.close()
-        _sync(directory)
-        _mark(path, collection, directory.name)
-        _sync(path, path.parent)
+        sync(directory)
+        mark(path, collection, directory.name)
+        sync(path, path.parent)
 
     @staticmethod
     def open(path: Path, collection: Collection) -> _Shard:
         """Open a shard that has been created for the same collection."""
         if not (path / MARKER).exists():
             raise IndexUnavailable(f"the index has no collection {collection.name}; the indexer creates it")
-        shard = _require_same(path, collection)
+        shard = require_same(path, collection)
         for directory in path.glob(f"{SHARD}*"):
             if directory.name != shard:  # of a build or a swap that was interrupted
                 shutil.rmtree(directory, ignore_errors=True)
@@ -375,7 +370,7 @@ class _Shard:
         else:
             for part in [*log.iterdir(), log]:
                 with suppress(FileNotFoundError):  # an empty part that the engine is just renaming into place
-                    _sync(part)
+                    sync(part)
 
     def close(self) -> None:
         self._engine.flush()
@@ -390,7 +385,7 @@ class _Shard:
 
     def begin_build(self) -> Build:
         """Copy the shard for the child. Writes wait meanwhile, reads do not."""
-        self._build = Build(self._path / _new_name())
+        self._build = Build(self._path / new_name())
         self._touched.clear()
         self._carried = 0
         if self._cancelled:
@@ -419,12 +414,12 @@ class _Shard:
 
     def _swap(self, built: edge.EdgeShard, directory: Path) -> None:
         old_engine, old_directory = self._engine, self._directory
-        _mark(self._path, self._collection, directory.name)
+        mark(self._path, self._collection, directory.name)
         with self._swapping:
             self._engine, self._directory = built, directory
             self._in_graph, self._outside_graph = built.info().indexed_vectors_count, self._carried
         self._unflushed_points = 0
-        _sync(self._path)
+        sync(self._path)
         old_engine.close()
         shutil.rmtree(old_directory, ignore_errors=True)
 
@@ -460,10 +455,6 @@ class _Shard:
         self._outside_graph += len(chunk_ids)  # a point of the graph that changes may move out of it
 
 
-def _new_name() -> str:
-    return f"{SHARD}-{uuid4().hex}"
-
-
 def _engine_config(collection: Collection) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors=edge.EdgeVectorParams(size=collection.dimensions, distance=_DISTANCES[collection.distance]),
@@ -483,31 +474,6 @@ def _copy_points(source: edge.EdgeShard, target: edge.EdgeShard, chunk_ids: Sequ
         target.update(edge.UpdateOperation.delete_points(sorted(gone)))
 
 
-def _mark(path: Path, collection: Collection, shard: str) -> None:
-    """Say, in one rename, which directory holds the collection."""
-    draft = path / f"{MARKER}.draft"
-    draft.write_text(json.dumps({**_description(collection), SHARD: shard}))
-    _sync(draft)
-    draft.rename(path / MARKER)
-
-
-def _require_same(path: Path, collection: Collection) -> str:
-    """The name of the shard that counts, if it was made for such a collection."""
-    found = json.loads((path / MARKER).read_text())
-    shard = str(found.pop(SHARD, SHARD))
-    if found != _description(collection):
-        raise IndexUnavailable(f"{path} holds {found}, not {_description(collection)}; remove it to have it rebuilt")
-    return shard
-
-
-def _description(collection: Collection) -> dict[str, Any]:
-    return {
-        "dimensions": collection.dimensions,
-        "distance": str(collection.distance),
-        "filterable": {field: str(kind) for field, kind in collection.filterable.items()},
-    }
-
-
 def _stored_point(record: edge.Record) -> StoredPoint:
     vector = None if record.vector is None else np.asarray(record.vector, dtype=np.float32)
     return StoredPoint(ChunkId(int(record.id)), record.payload or {}, vector)
@@ -516,15 +482,6 @@ def _stored_point(record: edge.Record) -> StoredPoint:
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), BATCH_POINTS_MAX):
         yield items[start : start + BATCH_POINTS_MAX]
-
-
-def _sync(*paths: Path) -> None:
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

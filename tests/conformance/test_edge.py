@@ -14,7 +14,8 @@ import pytest
 
 from ragver.errors import IndexUnavailable
 from ragver.index import edge
-from ragver.index.edge import MARKER, EdgeIndex
+from ragver.index.edge import EdgeIndex
+from ragver.index.edge_files import MARKER
 from ragver.index.port import Index
 from ragver.testing.index_suite import (
     IndexConformance,
@@ -117,7 +118,7 @@ async def test_every_write_reaches_the_disk_before_it_returns(tmp_path: Path, mo
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
     synced: list[str] = []
-    monkeypatch.setattr(edge, "_sync", lambda *paths: synced.extend(path.name for path in paths))
+    monkeypatch.setattr(edge, "sync", lambda *paths: synced.extend(path.name for path in paths))
 
     writes: list[Callable[[], Awaitable[None]]] = [
         lambda: index.upsert(collection, [a_point(1)]),
