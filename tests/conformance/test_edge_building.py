@@ -163,10 +163,14 @@ async def test_writes_and_searches_go_on_through_many_builds(tmp_path: Path) -> 
     assert len(shards(tmp_path, collection)) == 1
 
 
-async def test_a_build_that_fails_leaves_the_index_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", ["raise SystemExit(1)", "import os; os.kill(os.getpid(), 9)"])
+async def test_a_build_that_fails_leaves_the_index_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
     """And is not tried again at once."""
     monkeypatch.setattr(edge, "BUILD_RETRY_S", 600.0)
-    monkeypatch.setattr(building, "__file__", str(tmp_path / "not-there.py"))
+    (tmp_path / "failing.py").write_text(end)
+    monkeypatch.setattr(building, "__file__", str(tmp_path / "failing.py"))
     collection = a_collection()
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
