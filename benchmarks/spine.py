@@ -83,18 +83,18 @@ async def retrieval(services: Services, database_url: str, queries: NDArray[np.f
     """A strong retrieval in process, beside the engine's own search and one SELECT of the same texts."""
     view = await services.views.get(CORPUS)
     assert isinstance(services.index, EdgeIndex)
-    engine = services.index._shard(collection_of(view.info))._engine
+    shard = services.index._shard(collection_of(view.info))  # its engine changes when a graph has been built
     connection = await asyncpg.connect(database_url)
     statement = "SELECT id, text FROM chunk WHERE corpus_id = $1 AND id = ANY($2::bigint[])"
 
     async def bare(number: int) -> None:
         query = edge.Query.Nearest(queries[number % len(queries)].tolist())
-        found = engine.search(edge.SearchRequest(query, 10, with_payload=False))
+        found = shard._engine.search(edge.SearchRequest(query, 10, with_payload=False))
         await connection.fetch(statement, view.info.corpus_id, [hit.id for hit in found])
 
     async def engine_only(number: int) -> None:
         query = edge.Query.Nearest(queries[number % len(queries)].tolist())
-        engine.search(edge.SearchRequest(query, 10, with_payload=False))
+        shard._engine.search(edge.SearchRequest(query, 10, with_payload=False))
 
     async def strong(number: int) -> None:
         request = wire.RetrieveRequest(vector=queries[number % len(queries)].tolist(), k=10)

@@ -2,14 +2,18 @@
 
 The engine holds the interpreter lock to the end of every call. So writes go through one thread in small batches,
 whose waits for the disk are then nobody else's, and searches are made where they are asked for.
+
+Points are searched one by one until there are many; then a child process builds the HNSW graph on a copy of the
+shard. Which points are written meanwhile is remembered, and their state carried over to the copy, which then takes
+the shard's place: the marker names the directory that counts. Whatever else lies there is removed at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,6 +25,8 @@ import numpy as np
 
 from ragver.errors import IndexUnavailable, NotInstalled
 from ragver.filters import Filter
+from ragver.index.building import Build, BuildCancelled
+from ragver.index.edge_files import MARKER, SHARD, mark, new_name, require_same, sync
 from ragver.index.payload import (
     Dialect,
     changeable,
@@ -35,6 +41,7 @@ from ragver.index.payload import (
 )
 from ragver.index.port import Collection, Match, Payload, Point, Search, StoredPoint
 from ragver.index.scoring import normalised
+from ragver.telemetry import logger
 from ragver.types import ChunkId, Distance, Epoch, FieldType
 
 try:
@@ -50,9 +57,18 @@ UNFLUSHED_POINTS_MAX = 4_096
 """Points written since the last flush: what a start after a crash has to replay from the log at most."""
 READERS_MAX = 4
 """Threads that search and scroll."""
-
-MARKER = "collection.json"
-SHARD = "shard"
+BUILD_POINTS_MIN = 20_000
+"""Points outside the graph that are worth a build; a search looks at so many one by one in some 2 ms."""
+BUILD_SHARE = 10
+"""Nor is it worth one while the graph holds so many times more, or a growing collection would be built all day."""
+BUILD_RETRY_S = 600.0
+"""How long a shard whose build has failed does without."""
+CARRY_POINTS_MAX = 4_096
+"""Points carried over to the built shard before other writes get their turn."""
+GRAPH_LINKS = 16
+GRAPH_CANDIDATES = 100
+FULL_SCAN_KB = 10_000
+"""Where a filter leaves fewer vectors than this, they are all looked at: exact, and quicker than the graph."""
 
 T = TypeVar("T")
 
@@ -87,6 +103,7 @@ class EdgeIndex:
         self._opening = Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ragver-edge-write")
         self._readers = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="ragver-edge-read")
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="ragver-edge-build")
         self._closed = False
 
     async def ping(self) -> None:
@@ -136,6 +153,7 @@ class EdgeIndex:
         if self._closed:
             return
         self._closed = True
+        await asyncio.to_thread(self._stop_builds)  # before the writer stops, which a build hands its parts to
         await asyncio.get_running_loop().run_in_executor(self._writer, self._close)
         self._writer.shutdown(wait=False)
 
@@ -144,6 +162,7 @@ class EdgeIndex:
             shard = self._shard(collection)
             change(shard)
             shard.make_durable()
+            self._consider_build(shard)
 
         await self._run(self._writer, apply)
 
@@ -176,8 +195,8 @@ class EdgeIndex:
         if created:
             self._drop(collection)  # what an interrupted creation or removal has left
             _Shard.create(path, collection)
-        _require_same(path, collection)
-        self._shard(collection)
+        require_same(path, collection)
+        self._consider_build(self._shard(collection))
         return created
 
     def _drop(self, collection: Collection) -> None:
@@ -185,10 +204,43 @@ class EdgeIndex:
         with self._opening:
             shard = self._shards.pop(collection.name, None)
         if shard is not None:
+            shard.cancel_build()
             shard.close()
         if path.exists():
             (path / MARKER).unlink(missing_ok=True)  # first, so that a half-removed shard is never opened
             shutil.rmtree(path)
+
+    def _consider_build(self, shard: _Shard) -> None:
+        if not self._closed and shard.deserves_build():
+            shard.building = True
+            with suppress(RuntimeError):  # it is being closed
+                self._builder.submit(self._build, shard)
+
+    def _build(self, shard: _Shard) -> None:
+        """In the builder's thread; what touches the live shard goes through the writer's."""
+        started_s = time.monotonic()
+        built: edge.EdgeShard | None = None
+        try:
+            with _engine_errors():
+                build = self._writer.submit(shard.begin_build).result()
+                build.run()
+                built = edge.EdgeShard.load(str(build.directory))
+                while not self._writer.submit(shard.carry_over, built).result():
+                    pass
+            logger.info("index_built", path=str(build.directory), seconds=round(time.monotonic() - started_s, 1))
+        except BuildCancelled:
+            logger.info("index_build_cancelled")
+        except Exception as error:  # noqa: BLE001 - searches do without the graph, only slower
+            logger.warning("index_build_failed", error=str(error), retry_s=BUILD_RETRY_S)
+        finally:
+            self._writer.submit(shard.end_build, built).result()
+
+    def _stop_builds(self) -> None:
+        with self._opening:
+            shards = list(self._shards.values())
+        for shard in shards:
+            shard.cancel_build()
+        self._builder.shutdown(wait=True)
 
     def _close(self) -> None:
         self._readers.shutdown(wait=True)
@@ -200,35 +252,49 @@ class EdgeIndex:
 class _Shard:
     """One collection's engine. All methods block; the writing ones must not run side by side."""
 
-    def __init__(self, path: Path, collection: Collection) -> None:
+    def __init__(self, path: Path, collection: Collection, shard: str) -> None:
         self._collection = collection
-        self._log = path / SHARD / "wal"
-        self._engine = edge.EdgeShard.load(str(path / SHARD))
+        self._path = path
+        self._directory = path / shard
+        self._engine = edge.EdgeShard.load(str(self._directory))
+        self._swapping = Lock()
+        """Held while the engine reads, so that it is not closed under a reader."""
         self._unflushed_points = 0
+        self.building = False
+        self._build: Build | None = None
+        self._cancelled = False
+        self._touched: set[int] = set()
+        """The points written since the copy was made, and not carried over to it yet."""
+        self._carried = 0
+        self._retry_at_s = 0.0
+        info = self._engine.info()
+        self._in_graph = info.indexed_vectors_count
+        self._outside_graph = max(0, info.points_count - self._in_graph)
 
     @staticmethod
     def create(path: Path, collection: Collection) -> None:
         """Make an empty shard. The marker comes last: without it, the directory does not count."""
-        path.mkdir(parents=True)
-        vectors = edge.EdgeVectorParams(size=collection.dimensions, distance=_DISTANCES[collection.distance])
-        engine = edge.EdgeShard.create(str(path / SHARD), edge.EdgeConfig(vectors=vectors))
+        directory = path / new_name()
+        directory.mkdir(parents=True)
+        engine = edge.EdgeShard.create(str(directory), _engine_config(collection))
         for field, kind in indexed_fields(collection).items():
             engine.update(edge.UpdateOperation.create_field_index(field, _SCHEMAS[kind]))
         engine.flush()
         engine.close()
-        draft = path / f"{MARKER}.draft"
-        draft.write_text(json.dumps(_description(collection)))
-        _sync(draft, path / SHARD)
-        draft.rename(path / MARKER)
-        _sync(path, path.parent)
+        sync(directory)
+        mark(path, collection, directory.name)
+        sync(path, path.parent)
 
     @staticmethod
     def open(path: Path, collection: Collection) -> _Shard:
         """Open a shard that has been created for the same collection."""
         if not (path / MARKER).exists():
             raise IndexUnavailable(f"the index has no collection {collection.name}; the indexer creates it")
-        _require_same(path, collection)
-        return _Shard(path, collection)
+        shard = require_same(path, collection)
+        for directory in path.glob(f"{SHARD}*"):
+            if directory.name != shard:  # of a build or a swap that was interrupted
+                shutil.rmtree(directory, ignore_errors=True)
+        return _Shard(path, collection, shard)
 
     def upsert(self, points: Sequence[Point]) -> None:
         for batch in _batches(points):
@@ -237,7 +303,7 @@ class _Shard:
                 for point in batch
             ]
             insert = edge.UpdateOperation.upsert_points(rows, update_mode=edge.UpdateMode.InsertOnly)
-            self._update(insert, len(rows))
+            self._update(insert, [point.chunk_id for point in batch])
 
     def mark_dead(self, deaths: Mapping[ChunkId, Epoch]) -> None:
         by_epoch: dict[Epoch, list[ChunkId]] = {}
@@ -257,28 +323,38 @@ class _Shard:
 
     def delete(self, chunk_ids: Sequence[ChunkId]) -> None:
         for batch in _batches(chunk_ids):
-            self._update(edge.UpdateOperation.delete_points(list(batch)), len(batch))
+            self._update(edge.UpdateOperation.delete_points(list(batch)), batch)
 
     def search(self, search: Search) -> list[Match]:
         # The engine leaves very short vectors as they are; at unit length its scores are those of `scoring`.
         vector = fitting(self._collection, normalised(self._collection.distance, search.vector))
+        with self._swapping:
+            hits = self._nearest(vector, search, exact=False)
+            if len(hits) < search.limit and self._in_graph:  # a walk along the graph may have missed some
+                hits = self._nearest(vector, search, exact=True)
+        return [Match(ChunkId(int(hit.id)), hit.score) for hit in hits]
+
+    def _nearest(self, vector: list[float], search: Search, *, exact: bool) -> list[edge.ScoredPoint]:
         request = edge.SearchRequest(
             edge.Query.Nearest(vector),
             search.limit,
             filter=translate(visible(search), _DIALECT),
+            params=edge.SearchParams(exact=exact),
             with_vector=False,
             with_payload=False,
         )
-        return [Match(ChunkId(int(hit.id)), hit.score) for hit in self._engine.search(request)]
+        return list(self._engine.search(request))
 
     def scroll(self, after: ChunkId | None, limit: int, *, with_vectors: bool) -> list[StoredPoint]:
         first = None if after is None else after + 1
         request = edge.ScrollRequest(first, limit, with_payload=True, with_vector=with_vectors)
-        records, _ = self._engine.scroll(request)
+        with self._swapping:
+            records, _ = self._engine.scroll(request)
         return [_stored_point(record) for record in records]
 
     def count(self) -> int:
-        return self._engine.count(edge.CountRequest(exact=True))
+        with self._swapping:
+            return self._engine.count(edge.CountRequest(exact=True))
 
     def make_durable(self) -> None:
         """Return when a power cut can no longer undo the updates so far.
@@ -287,41 +363,115 @@ class _Shard:
         and the ledger's applied epoch would then promise what the index has lost. A flush of the engine takes
         5 to 9 ms with the interpreter locked, a sync of its log files 0.4 ms with it free; so flush rarely.
         """
-        if self._unflushed_points >= UNFLUSHED_POINTS_MAX or not self._log.is_dir():
+        log = self._directory / "wal"
+        if self._unflushed_points >= UNFLUSHED_POINTS_MAX or not log.is_dir():
             self._engine.flush()
             self._unflushed_points = 0
         else:
-            for part in [*self._log.iterdir(), self._log]:
+            for part in [*log.iterdir(), log]:
                 with suppress(FileNotFoundError):  # an empty part that the engine is just renaming into place
-                    _sync(part)
+                    sync(part)
 
     def close(self) -> None:
         self._engine.flush()
         self._engine.close()
 
+    # Building the graph: one after the other, each by itself in the writer's thread.
+
+    def deserves_build(self) -> bool:
+        if self.building or self._cancelled or time.monotonic() < self._retry_at_s:
+            return False
+        return self._outside_graph >= max(BUILD_POINTS_MIN, self._in_graph // BUILD_SHARE)
+
+    def begin_build(self) -> Build:
+        """Copy the shard for the child. Writes wait meanwhile, reads do not."""
+        self._build = Build(self._path / new_name())
+        self._touched.clear()
+        self._carried = 0
+        if self._cancelled:
+            self._build.cancel()
+        self._build.check()
+        self._engine.flush()
+        shutil.copytree(self._directory, self._build.directory)
+        return self._build
+
+    def carry_over(self, built: edge.EdgeShard) -> bool:
+        """Bring what was written since to the built shard; when nothing is left, let it take this one's place.
+
+        What is carried is a point's present state, so it does not matter how often or in which order it changed.
+        """
+        assert self._build is not None
+        self._build.check()
+        carried = [ChunkId(self._touched.pop()) for _ in range(min(CARRY_POINTS_MAX, len(self._touched)))]
+        for batch in _batches(carried):
+            _copy_points(self._engine, built, batch)
+        self._carried += len(carried)
+        if self._touched:
+            return False
+        built.flush()
+        self._swap(built, self._build.directory)
+        return True
+
+    def _swap(self, built: edge.EdgeShard, directory: Path) -> None:
+        old_engine, old_directory = self._engine, self._directory
+        mark(self._path, self._collection, directory.name)
+        with self._swapping:
+            self._engine, self._directory = built, directory
+            self._in_graph, self._outside_graph = built.info().indexed_vectors_count, self._carried
+        self._unflushed_points = 0
+        sync(self._path)
+        old_engine.close()
+        shutil.rmtree(old_directory, ignore_errors=True)
+
+    def end_build(self, built: edge.EdgeShard | None) -> None:
+        """Forget the build, and what came of it if that has not taken this shard's place."""
+        if self._build is not None and self._build.directory != self._directory:
+            if built is not None:
+                built.close()
+            self._retry_at_s = time.monotonic() + BUILD_RETRY_S
+            shutil.rmtree(self._build.directory, ignore_errors=True)
+        self._build = None
+        self._touched.clear()
+        self.building = False
+
+    def cancel_build(self) -> None:
+        """From any thread: stop what runs, and begin nothing more."""
+        self._cancelled = True
+        build = self._build
+        if build is not None:
+            build.cancel()
+
     def _set_payload(self, chunk_ids: Sequence[ChunkId], where: Filter, change: dict[str, Any]) -> None:
         # By filter, since naming ids outright is an error when one of them is not there.
         for batch in _batches(chunk_ids):
             wanted = edge.Filter(must=[edge.HasIdCondition(set(batch)), translate(where, _DIALECT)])
-            self._update(edge.UpdateOperation.set_payload_by_filter(wanted, change), len(batch))
+            self._update(edge.UpdateOperation.set_payload_by_filter(wanted, change), batch)
 
-    def _update(self, operation: edge.UpdateOperation, points: int) -> None:
+    def _update(self, operation: edge.UpdateOperation, chunk_ids: Sequence[ChunkId]) -> None:
+        if self._build is not None:
+            self._touched.update(chunk_ids)
         self._engine.update(operation)
-        self._unflushed_points += points
+        self._unflushed_points += len(chunk_ids)
+        self._outside_graph += len(chunk_ids)  # a point of the graph that changes may move out of it
 
 
-def _require_same(path: Path, collection: Collection) -> None:
-    found = json.loads((path / MARKER).read_text())
-    if found != _description(collection):
-        raise IndexUnavailable(f"{path} holds {found}, not {_description(collection)}; remove it to have it rebuilt")
+def _engine_config(collection: Collection) -> edge.EdgeConfig:
+    return edge.EdgeConfig(
+        vectors=edge.EdgeVectorParams(size=collection.dimensions, distance=_DISTANCES[collection.distance]),
+        hnsw_config=edge.HnswIndexConfig(GRAPH_LINKS, GRAPH_CANDIDATES, FULL_SCAN_KB, max_indexing_threads=1),
+        # All that is there when a build begins belongs into the graph; without a build, nothing does.
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1),
+    )
 
 
-def _description(collection: Collection) -> dict[str, Any]:
-    return {
-        "dimensions": collection.dimensions,
-        "distance": str(collection.distance),
-        "filterable": {field: str(kind) for field, kind in collection.filterable.items()},
-    }
+def _copy_points(source: edge.EdgeShard, target: edge.EdgeShard, chunk_ids: Sequence[ChunkId]) -> None:
+    records = source.retrieve(list(chunk_ids), True, True)
+    if records:
+        rows = [edge.Point(record.id, record.vector or [], record.payload or {}) for record in records]
+        target.update(edge.UpdateOperation.upsert_points(rows))
+    gone = set(chunk_ids) - {int(record.id) for record in records}
+    if gone:
+        target.update(edge.UpdateOperation.delete_points(sorted(gone)))
 
 
 def _stored_point(record: edge.Record) -> StoredPoint:
@@ -332,15 +482,6 @@ def _stored_point(record: edge.Record) -> StoredPoint:
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), BATCH_POINTS_MAX):
         yield items[start : start + BATCH_POINTS_MAX]
-
-
-def _sync(*paths: Path) -> None:
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import pytest
 
 from ragver.errors import IndexUnavailable
 from ragver.index import edge
-from ragver.index.edge import MARKER, EdgeIndex
+from ragver.index.edge import EdgeIndex
+from ragver.index.edge_files import MARKER
 from ragver.index.port import Index
 from ragver.testing.index_suite import (
     IndexConformance,
@@ -117,7 +118,7 @@ async def test_every_write_reaches_the_disk_before_it_returns(tmp_path: Path, mo
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
     synced: list[str] = []
-    monkeypatch.setattr(edge, "_sync", lambda *paths: synced.extend(path.name for path in paths))
+    monkeypatch.setattr(edge, "sync", lambda *paths: synced.extend(path.name for path in paths))
 
     writes: list[Callable[[], Awaitable[None]]] = [
         lambda: index.upsert(collection, [a_point(1)]),
@@ -168,8 +169,9 @@ async def test_a_damaged_shard_is_an_error_that_tells_what_is_wrong(tmp_path: Pa
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
     await index.close()
-    shutil.rmtree(tmp_path / collection.name / "shard" / "segments")
-    (tmp_path / collection.name / "shard" / "edge_config.json").write_text("{")
+    [shard] = (tmp_path / collection.name).glob("shard-*")
+    shutil.rmtree(shard / "segments")
+    (shard / "edge_config.json").write_text("{")
 
     index = EdgeIndex(tmp_path)
     with pytest.raises(IndexUnavailable, match="the embedded index refused"):
