@@ -11,7 +11,6 @@ the shard's place: the marker names the directory that counts. Whatever else lie
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +28,10 @@ from ragver.index.building import Build, BuildCancelled
 from ragver.index.edge_files import MARKER, SHARD, mark, new_name, require_same, sync
 from ragver.index.payload import (
     Dialect,
+    alike,
     changeable,
     death,
+    deaths_by_epoch,
     fitting,
     indexed_fields,
     never_marked_dead,
@@ -306,19 +307,11 @@ class _Shard:
             self._update(insert, [point.chunk_id for point in batch])
 
     def mark_dead(self, deaths: Mapping[ChunkId, Epoch]) -> None:
-        by_epoch: dict[Epoch, list[ChunkId]] = {}
-        for chunk_id, epoch in deaths.items():
-            by_epoch.setdefault(epoch, []).append(chunk_id)
-        for epoch, chunk_ids in by_epoch.items():
+        for epoch, chunk_ids in deaths_by_epoch(deaths):
             self._set_payload(chunk_ids, never_marked_dead(), death(epoch))
 
     def refresh_payload(self, payloads: Mapping[ChunkId, Payload]) -> None:
-        # A change of access or metadata gives all chunks of a document the same payload: one update for them.
-        alike: dict[str, tuple[Payload, list[ChunkId]]] = {}
-        for chunk_id, payload in payloads.items():
-            same = json.dumps(changeable(payload), sort_keys=True)
-            alike.setdefault(same, (payload, []))[1].append(chunk_id)
-        for payload, chunk_ids in alike.values():
+        for payload, chunk_ids in alike(payloads):
             self._set_payload(chunk_ids, touched_before(payload.touched_epoch), changeable(payload))
 
     def delete(self, chunk_ids: Sequence[ChunkId]) -> None:
