@@ -29,8 +29,8 @@ from benchmarks.measure import Latency, take_turns
 from ragver import wire
 from ragver.api.app import create_app
 from ragver.bootstrap import Services, open_services
+from ragver.collection import collection_of
 from ragver.index.edge import EdgeIndex
-from ragver.retrieval import collection_of
 from ragver.settings import Settings
 from tests.support.postgres import open_directory
 

@@ -6,9 +6,10 @@ import base64
 import binascii
 
 from ragver import wire
+from ragver.collection import collection_of
 from ragver.embedding.registry import complete
 from ragver.errors import CorpusNotFound, DocumentNotFound, EpochAhead, InvalidRequest, SnapshotExpired
-from ragver.index.port import Collection, Index
+from ragver.index.port import Index
 from ragver.ledger import corpora, documents
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
@@ -44,8 +45,7 @@ class Catalog:
         info = await corpora.get(self._database, name)
         await corpora.delete(self._database, info.corpus_id)
         self._views.forget(name)
-        generation = info.generation
-        await self._index.drop(Collection(generation.collection, generation.dimensions, generation.distance))
+        await self._index.drop(collection_of(info))
 
     async def document(self, name: str, key: str, at_epoch: int | None) -> wire.Document:
         """The document as it was at an epoch, or is. Raises ``DocumentNotFound``, ``SnapshotExpired``."""

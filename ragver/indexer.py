@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ragver.clock import Clock
+from ragver.collection import collection_of
 from ragver.errors import LedgerUnavailable, Unavailable
 from ragver.filters import projection
 from ragver.index.port import Collection, Index, Payload, Point
@@ -198,12 +199,6 @@ class Indexer:
 
 def _say_lost(leadership: Leadership, standing: Standing) -> None:
     logger.warning("leadership_lost", corpus=standing.corpus_name, term=leadership.term)
-
-
-def collection_of(standing: Standing) -> Collection:
-    """Where the points of a generation are."""
-    generation = standing.generation
-    return Collection(generation.collection, generation.dimensions, generation.distance, standing.filterable)
 
 
 def _payload(collection: Collection, change: Change) -> Payload:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ragver import wire
 from ragver.clock import Clock
+from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, as_vector, normalised
 from ragver.errors import (
     CorpusNotFound,
@@ -37,7 +38,7 @@ from ragver.errors import (
     TimeAhead,
 )
 from ragver.filters import Filter, parse
-from ragver.index.port import Collection, Index, Match, Search
+from ragver.index.port import Index, Match, Search
 from ragver.ledger import chunks, corpora
 from ragver.ledger.chunks import ChunkRecord
 from ragver.ledger.corpora import CorpusInfo, Head
@@ -465,12 +466,6 @@ class _Reading:
             self._retrieval.dropped("forbidden", chunk_id, corpus, epoch)
             return None
         return record
-
-
-def collection_of(info: CorpusInfo) -> Collection:
-    """Where the points of the corpus's serving generation are."""
-    generation = info.generation
-    return Collection(generation.collection, generation.dimensions, generation.distance, info.filterable)
 
 
 def _check_horizon(epoch: Epoch, head: Head) -> None:

@@ -11,13 +11,13 @@ from typing import Final
 
 from ragver import wire
 from ragver.bootstrap import Services
+from ragver.collection import collection_of
 from ragver.embedding.hashing import HashingEmbedder
 from ragver.embedding.registry import normalised
 from ragver.index.port import Match, Search
 from ragver.ledger import chunks
 from ragver.ledger.chunks import ChunkRecord
 from ragver.ledger.corpora import CorpusInfo
-from ragver.retrieval import collection_of
 from ragver.types import Epoch
 
 ANY_TIME: Final = Epoch(2**53)

@@ -17,11 +17,11 @@ from sqlalchemy import TextClause
 from ragver import wire
 from ragver.bootstrap import Services
 from ragver.clock import SystemClock
+from ragver.collection import collection_of
 from ragver.index.port import Payload, Point
 from ragver.indexer import Indexer
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Connection, Parameters, _compiled
-from ragver.retrieval import collection_of
 from ragver.telemetry import Metrics
 from ragver.types import ChunkId, DocumentId, Epoch
 from tests.support.services import (

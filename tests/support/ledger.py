@@ -14,8 +14,8 @@ import asyncpg
 import numpy as np
 
 from ragver.bootstrap import Services
+from ragver.collection import collection_of
 from ragver.index.port import StoredPoint
-from ragver.retrieval import collection_of
 
 SCROLL_POINTS = 500
 WAIT_S_MAX = 20

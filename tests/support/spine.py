@@ -12,13 +12,14 @@ from ragver import wire
 from ragver.bootstrap import Services
 from ragver.catalog import Catalog
 from ragver.clock import SystemClock
+from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, OpenAISettings
 from ragver.errors import IndexUnavailable
 from ragver.index.port import Collection, Index, Match, Payload, Point, Search, StoredPoint
 from ragver.indexer import Indexer
 from ragver.ledger import corpora
 from ragver.liveness import Views
-from ragver.retrieval import Limits, Retrieval, collection_of
+from ragver.retrieval import Limits, Retrieval
 from ragver.telemetry import Metrics
 from ragver.tokens import SnapshotTokens
 from ragver.types import ChunkId, Epoch, Level
