@@ -24,6 +24,8 @@ from ragver.ledger.database import Database
 from ragver.types import WILDCARD, ChunkId, CorpusId, Distance, Epoch, GenerationId
 
 _ROWS_AT_FIRST = 256
+SETTLED_DOCUMENTS_MAX = 20
+"""Documents outside the tail that are held against a question one by one; where there are more, one may match."""
 _NEVER = np.iinfo(np.int64).max
 CHUNK_ID_LAST = ChunkId(2**63 - 1)
 
@@ -223,3 +225,18 @@ def merged(matches: Sequence[Match], more: Sequence[Match], distance: Distance) 
 def without(found: Sequence[Match], overlays: Sequence[Overlay]) -> list[Match]:
     """The index's matches, less those that an overlay speaks for."""
     return [match for match in found if not any(match.chunk_id in overlay for overlay in overlays)]
+
+
+async def beyond_the_tail(database: Database, corpus: CorpusId, question: Question, applied: Epoch) -> bool | None:
+    """Whether anything that could answer the question lives outside the tail, where only the index finds it.
+
+    None if the question's epoch is not the head any more: then nobody can say.
+    """
+    settled = await chunks.settled_documents(database, corpus, applied, SETTLED_DOCUMENTS_MAX + 1)
+    if settled.head != question.epoch:
+        return None
+    labels = {WILDCARD, *question.principals}
+    return len(settled.documents) > SETTLED_DOCUMENTS_MAX or any(
+        not labels.isdisjoint(document.acl) and (question.filter is None or matches(question.filter, document.metadata))
+        for document in settled.documents
+    )

@@ -18,38 +18,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragver import wire
+from ragver import epochs, wire
 from ragver.clock import Clock
 from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, as_vector, normalised
 from ragver.errors import (
     CorpusNotFound,
-    EpochAhead,
     IndexLagging,
+    IndexUnavailable,
     InvalidRequest,
     QueryNotEmbeddable,
-    SnapshotExpired,
-    TimeAhead,
 )
 from ragver.filters import Filter, parse
 from ragver.index.port import Index, Match, Search
-from ragver.ledger import chunks, corpora
+from ragver.ledger import chunks
 from ragver.ledger.chunks import ChunkRecord
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
 from ragver.liveness import CorpusView, Views
-from ragver.overlay import CHUNK_ID_LAST, Overlay, Question, Tail, merged, overlay_of, without
+from ragver.overlay import CHUNK_ID_LAST, Overlay, Question, Tail, beyond_the_tail, merged, overlay_of, without
 from ragver.telemetry import Metrics, logger
 from ragver.tokens import Snapshot, SnapshotTokens, fingerprint
 from ragver.types import WILDCARD, ChunkId, CorpusId, Epoch, Level
 
-BOUNDED_LAG_EPOCHS_DEFAULT = 100
 SEARCH_SLACK = 8
 """Matches asked for beyond k, so that a few unconfirmed ones do not cost a second search."""
 SEARCH_WIDENING = 4
@@ -155,18 +151,36 @@ class Retrieval:
         view = asked.view
         early = self._search_early(asked)
         try:
-            committed_by = await self._committed_by(asked)
+            committed_by = await epochs.committed_by(self._database, view.info, asked.request)
             head = await view.fresh()
-            epoch = committed_by if committed_by is not None else self._level_epoch(view.info, head, asked.request)
-            self._check_epoch(epoch, view.info, head)
-            reading = _begun(self, asked, epoch, head, early)
-            hits = await self._hits(reading)
+            epoch = committed_by
+            if epoch is None:
+                epoch = epochs.of_level(asked.request, view.info, head, self._tokens)
+            epochs.check(epoch, view.info, head)
+            return await self._completed(_begun(self, asked, epoch, head, early))
+        except IndexUnavailable as away:
+            return await self._from_the_tail(asked, away)
         finally:
             if early is not None:
                 early.discard()
+
+    async def _completed(self, reading: _Reading) -> wire.RetrieveResponse | None:
+        hits = await self._hits(reading)
         if hits is None or not await self._confirmed(reading, len(hits)):
             return None
-        return self._answer(reading, hits, asked.request)
+        return self._answer(reading, hits)
+
+    async def _from_the_tail(self, asked: _Asked, away: IndexUnavailable) -> wire.RetrieveResponse | None:
+        """A strong read without the index, if the ledger shows that the index could add nothing; else the error."""
+        for _ in range(ATTEMPTS_MAX if epochs.is_strong(asked.request) else 0):
+            head = await asked.view.fresh()
+            reading = _Reading(self, asked, head.epoch, head, head, None, tail_alone=True)
+            beyond = await beyond_the_tail(self._database, asked.view.info.corpus_id, reading.question, head.applied)
+            if beyond is False:
+                return await self._completed(reading)
+            if beyond:
+                break
+        raise away
 
     @staticmethod
     async def _hits(reading: _Reading) -> list[tuple[Match, ChunkRecord]] | None:
@@ -181,8 +195,7 @@ class Retrieval:
     def _search_early(self, asked: _Asked) -> _Early | None:
         """A strong read need not wait for the head to search: what the head says was touched is put right after."""
         request, basis = asked.request, asked.view.last
-        strong = request.as_of is None and (request.consistency is None or request.consistency.level is Level.STRONG)
-        if not strong or basis is None or basis.applied == 0:
+        if not epochs.is_strong(request) or basis is None or basis.applied == 0:
             return None
         search = self.search(asked.view.info, asked.at(basis.epoch), request.k + SEARCH_SLACK, may_hold_newer=False)
         return _Early(basis, asyncio.ensure_future(search))
@@ -199,44 +212,6 @@ class Retrieval:
             vector = await embedder.embed_query(request.query)
         unit: NDArray[np.float32] = normalised(vector[np.newaxis], generation.distance)[0]
         return unit
-
-    async def _committed_by(self, asked: _Asked) -> Epoch | None:
-        """The epoch of `as_of`; asked for before the head, which then is at least as new."""
-        time = asked.request.as_of
-        if time is None:
-            return None
-        epoch, now = await corpora.epoch_at(self._database, asked.view.info.corpus_id, time)
-        if time > now:
-            raise TimeAhead(f"`as_of` lies ahead of the ledger's clock ({now.isoformat()}); leave it out for now")
-        return epoch
-
-    @staticmethod
-    def _check_epoch(epoch: Epoch, info: CorpusInfo, head: Head) -> None:
-        if epoch > head.epoch:
-            raise EpochAhead(f"epoch {epoch} has not been issued; the head of {info.name!r} is {head.epoch}")
-        _check_horizon(epoch, head)
-
-    def _level_epoch(self, info: CorpusInfo, head: Head, request: wire.RetrieveRequest) -> Epoch:
-        wanted = request.consistency or wire.Consistency()
-        match wanted.level:
-            case Level.STRONG:
-                return head.epoch
-            case Level.BOUNDED:
-                lag = BOUNDED_LAG_EPOCHS_DEFAULT if wanted.max_lag_epochs is None else wanted.max_lag_epochs
-                return Epoch(max(head.applied, head.horizon, head.epoch - lag))
-            case Level.AT_LEAST:
-                return max(head.applied, head.horizon, self._named_epoch(info, wanted))
-            case Level.EXACT:
-                return self._named_epoch(info, wanted)
-            case _:
-                assert_never(wanted.level)
-
-    def _named_epoch(self, info: CorpusInfo, wanted: wire.Consistency) -> Epoch:
-        if wanted.snapshot is not None:
-            return self._tokens.read(wanted.snapshot, info.corpus_id).epoch
-        if wanted.epoch is None:
-            raise InvalidRequest(f"level {wanted.level} needs `epoch` or `snapshot`")
-        return Epoch(wanted.epoch)
 
     async def overlays(self, reading: _Reading) -> list[Overlay]:
         """What the index cannot be trusted with; the first of two that hold a chunk is right."""
@@ -321,22 +296,20 @@ class Retrieval:
         if full and question.epoch == head.epoch and question.filter is None:
             return True
         last = await reading.view.fresh()
-        _check_horizon(question.epoch, last)
+        epochs.check_horizon(question.epoch, last)
         if last.applied < reading.basis.applied:
             # The collection was lost and made anew: it may have held next to nothing when it was searched.
             return False
         # A filter may have met metadata that is newer than the epoch.
         return question.filter is None or last.payload_epoch == head.payload_epoch
 
-    def _answer(
-        self, reading: _Reading, hits: list[tuple[Match, ChunkRecord]], request: wire.RetrieveRequest
-    ) -> wire.RetrieveResponse:
+    def _answer(self, reading: _Reading, hits: list[tuple[Match, ChunkRecord]]) -> wire.RetrieveResponse:
         epoch, head = reading.question.epoch, reading.head
         snapshot = Snapshot(
             corpus=reading.view.info.corpus_id,
             epoch=epoch,
             chunk_ids=tuple(match.chunk_id for match, _ in hits),
-            principals=fingerprint(request.principals),
+            principals=fingerprint(reading.question.principals),
             issued_at_s=int(self._clock.now().timestamp()),
         )
         return wire.RetrieveResponse(
@@ -387,6 +360,8 @@ class _Reading:
         head: Head,
         basis: Head,
         early: asyncio.Future[list[Match]] | None,
+        *,
+        tail_alone: bool = False,
     ) -> None:
         self.view = asked.view
         self.k = asked.request.k
@@ -398,6 +373,8 @@ class _Reading:
         self.drops = 0
         self._retrieval = retrieval
         self._early = early
+        self._tail_alone = tail_alone or basis.applied == 0
+        """The index is not asked: it holds nothing that counts."""
 
     async def hits(self) -> list[tuple[Match, ChunkRecord]]:
         """Up to k confirmed matches, best first. Raises ``IndexLagging`` if they cannot be told from the rest."""
@@ -420,7 +397,7 @@ class _Reading:
         if self._early is not None:
             early, self._early = self._early, None
             return await early
-        if self.basis.applied == 0:
+        if self._tail_alone:
             return []
         newer = self.question.epoch < self.basis.applied
         return await self._retrieval.search(self.view.info, self.question, limit, may_hold_newer=newer)
@@ -466,13 +443,6 @@ class _Reading:
             self._retrieval.dropped("forbidden", chunk_id, corpus, epoch)
             return None
         return record
-
-
-def _check_horizon(epoch: Epoch, head: Head) -> None:
-    if epoch < head.horizon:
-        raise SnapshotExpired(
-            f"epoch {epoch} lies before the horizon {head.horizon}; retrieve again for a new snapshot"
-        )
 
 
 def _hit(ref: int, match: Match, record: ChunkRecord) -> wire.Hit:

@@ -67,6 +67,21 @@ class Change:
     """None once retention or erasure has removed it."""
 
 
+class Described(NamedTuple):
+    """A document as filters and access see it."""
+
+    acl: tuple[str, ...]
+    metadata: dict[str, Any]
+
+
+class Settled(NamedTuple):
+    """Documents that only the index can be asked about, and the moment they were looked up."""
+
+    documents: list[Described]
+    head: Epoch | None
+    """The corpus's head at that moment; None when there is no such corpus any more."""
+
+
 # The statements below begin at the chunks and look the rest up row by row, whatever the planner thinks of it:
 # on tables that were never analysed it would rather begin at all documents of the corpus.
 _OF_THEIR_DOCUMENTS = """
@@ -162,6 +177,22 @@ _REDESCRIBED = text("""
     ORDER BY k.id LIMIT :limit
 """)
 
+# Living documents with a chunk that nothing has touched since an epoch, and the head at the moment of looking. The
+# walk along the living keys passes over as many others as there are documents with changes, which are few.
+_SETTLED_DOCUMENTS = text("""
+    SELECT c.epoch AS head, settled.acl, settled.metadata
+    FROM corpus c LEFT JOIN LATERAL (
+        SELECT d.acl, d.metadata
+        FROM document d CROSS JOIN LATERAL (
+            SELECT 1 FROM chunk
+            WHERE corpus_id = :corpus AND document_id = d.id AND died_epoch IS NULL AND touched_epoch <= :epoch
+            LIMIT 1
+        ) k
+        WHERE d.corpus_id = :corpus AND d.alive ORDER BY d.key LIMIT :limit
+    ) settled ON true
+    WHERE c.id = :corpus
+""")
+
 # Documents that any commit after an epoch touched.
 _TOUCHED_DOCUMENTS = text("""
     SELECT id FROM document WHERE corpus_id = :corpus AND touched_epoch > :epoch
@@ -249,6 +280,13 @@ def _change(row: Row) -> Change:
         metadata=row.metadata,
         vector=None if row.vector is None else np.frombuffer(row.vector, dtype="<f4"),
     )
+
+
+async def settled_documents(database: Database, corpus: CorpusId, since: Epoch, limit: int) -> Settled:
+    """Up to `limit` living documents with a chunk that no commit after `since` touched."""
+    rows = await database.fetch(_SETTLED_DOCUMENTS, {"corpus": corpus, "epoch": since, "limit": limit})
+    described = [Described(tuple(row.acl), row.metadata) for row in rows if row.acl is not None]
+    return Settled(described, Epoch(rows[0].head) if rows else None)
 
 
 async def touched_documents(database: Database, corpus: CorpusId, since: Epoch, limit: int) -> list[DocumentId]:

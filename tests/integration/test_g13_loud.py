@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from ragver import indexer as indexing
+from ragver import overlay, retrieval
 from ragver.bootstrap import Services
 from ragver.embedded.datadir import DataDir
 from ragver.embedded.postgres import EmbeddedPostgres
 from ragver.errors import EmbeddingUnavailable, IndexUnavailable, LedgerUnavailable, Unavailable
 from ragver.index.port import Collection
-from ragver.types import Level
+from ragver.ledger import chunks
+from ragver.types import Epoch, Level
 from tests.support.services import CORPUS, caught_up, commit, delete, make_corpus, open_test_services, put
 from tests.support.spine import (
     EXTERNAL,
@@ -218,6 +220,102 @@ async def test_g13_before_anything_is_applied_no_index_is_needed(stopped: Servic
     for _ in range(2):
         assert ["a1"] == texts(await retrieve(services))
     assert [] == index.searches
+
+
+async def _mostly_on_the_tail(services: Services) -> tuple[Services, Watched]:
+    """An index that is away, with two documents in it, one of them restricted, and a third one beyond it."""
+    await make_corpus(services, embedding=EXTERNAL, filterable={"team": "keyword"})
+    early = put("early", chunks=[chunk("early", 1)], metadata={"team": "x"})
+    await commit(services, CORPUS, early, put("secret", chunks=[chunk("secret", 2)], acl=["user:ada"]))
+    await index_all(services)
+    await commit(services, CORPUS, put("late", chunks=[chunk("late", 3)], metadata={"team": "y"}))
+    reading, index = watched(services)
+    index.away = True
+    return reading, index
+
+
+async def _refused(services: Services, **question: Any) -> None:
+    with pytest.raises(IndexUnavailable):
+        await retrieve(services, **question)
+
+
+async def test_g13_the_tail_alone_answers_where_the_index_could_add_nothing(stopped: Services) -> None:
+    """A strong read without the index: right where all that may match is on the tail, refused everywhere else."""
+    services, index = await _mostly_on_the_tail(stopped)
+    team_y = {"field": "team", "eq": "y"}
+    for process in (services, await second_process(stopped, index)):
+        await _refused(process)
+        await _refused(process, filter={"field": "team", "in": ["x", "y"]})
+        assert ["late"] == texts(await retrieve(process, filter=team_y, principals=["user:ada"]))
+        await _refused(process, filter=team_y, level=Level.BOUNDED)
+    await commit(stopped, CORPUS, delete("early"))
+    for process in (services, await second_process(stopped, index)):
+        answer = await retrieve(process)
+        assert (["late"], 2) == (texts(answer), answer.tail)
+        await _refused(process, principals=["user:ada"])
+        await _refused(process, epoch=answer.epoch)
+        await _refused(process, epoch=1)
+    index.away = False
+    assert ["secret", "late"] == texts(await retrieve(services, principals=["user:ada"]))
+
+
+async def test_g13_many_documents_beyond_the_tail_are_not_looked_at(
+    stopped: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more of them than a read may look at, none of which would match, the index is missed all the same."""
+    services, _ = await _mostly_on_the_tail(stopped)
+    monkeypatch.setattr(overlay, "SETTLED_DOCUMENTS_MAX", 1)
+    await _refused(services, filter={"field": "team", "eq": "y"})
+
+
+async def test_g13_a_commit_while_the_tail_is_judged(stopped: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dies between the head and the look at the documents was alive at that head: the read begins anew."""
+    services, _ = await _mostly_on_the_tail(stopped)
+    late = _delete_before_judging(services, monkeypatch)
+    answer = await retrieve(services)
+    assert (["late"], late[0]) == (texts(answer), answer.epoch)
+
+
+async def test_g13_anomaly_a_tail_judged_at_a_later_head_gives_a_thinner_answer(
+    stopped: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without holding the two heads against each other: at its own epoch the answer lacks a chunk."""
+    services, _ = await _mostly_on_the_tail(stopped)
+    await retrieve(services, filter={"field": "team", "eq": "y"})  # the tail is known up to the head now
+    _delete_before_judging(services, monkeypatch, unheeded=True)
+    answer = await retrieve(services)
+    assert (["late"], 2) == (texts(answer), answer.epoch)
+    monkeypatch.undo()
+    assert ["early", "late"] == texts(await retrieve(stopped, epoch=answer.epoch))
+
+
+def _delete_before_judging(services: Services, monkeypatch: pytest.MonkeyPatch, *, unheeded: bool = False) -> list[int]:
+    """Have a document deleted before each first look at what is beyond the tail; the epochs of that."""
+    look, epochs = chunks.settled_documents, list[int]()
+
+    async def delete_first(*asked: Any) -> chunks.Settled:
+        if not epochs:
+            epochs.append((await commit(services, CORPUS, delete("early"))).epoch)
+        found = await look(*asked)
+        return found._replace(head=Epoch(epochs[0] - 1)) if unheeded else found
+
+    monkeypatch.setattr(chunks, "settled_documents", delete_first)
+    return epochs
+
+
+async def test_g13_anomaly_a_tail_that_is_not_judged_gives_a_thinner_answer(
+    stopped: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the look at the documents, a read without the index passes off the tail as everything."""
+    services, _ = await _mostly_on_the_tail(stopped)
+
+    async def nothing(*asked: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(retrieval, "beyond_the_tail", nothing)
+    assert ["late"] == texts(await retrieve(services))
+    monkeypatch.undo()
+    await _refused(services)
 
 
 async def test_g13_an_index_directory_that_is_gone(database_url: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ragver.index.port import Payload, Point
 from ragver.indexer import Indexer
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Connection, Parameters, _compiled
+from ragver.overlay import Question, beyond_the_tail
 from ragver.telemetry import Metrics
 from ragver.types import ChunkId, DocumentId, Epoch
 from tests.support.services import (
@@ -147,6 +148,9 @@ async def use_everything(services: Services) -> None:
     await services.validation.validate(
         CORPUS, wire.ValidateRequest(snapshot=found.snapshot, answer="So [1] [10000007].")
     )
+    view, head = await services.views.fresh(CORPUS)
+    question = Question(np.array(NEAR, np.float32), head.epoch, [], None)
+    assert await beyond_the_tail(services.database, view.info.corpus_id, question, head.epoch)
     indexer = Indexer(services.database, services.index, SystemClock(), 0.05, Metrics())
     indexing = asyncio.create_task(indexer.run())
     await caught_up(services)

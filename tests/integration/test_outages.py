@@ -134,17 +134,21 @@ async def test_the_index_goes_away_and_comes_back(
         assert 2 == (await first_followed(client, 1)).epoch
         await away(lambda: strong(client), "index_unavailable")
         await client.commit(CORPUS, [delete("a")])
+        # What the index holds is dead, so the ledger has the whole answer.
+        rest = await strong(client)
+        assert (["b"], 2) == (keys(rest), rest.tail)
         assert [CitationStatus.DELETED] == [one.status for one in (await check(client, before.snapshot)).citations]
-        # Nothing of it is applied, so the ledger has the whole answer.
+        # Nothing of it is applied at all.
         await client.commit("young", [put("c", "third")])
         young = await strong(client, "young")
         assert (["c"], 1) == (keys(young), young.tail)
 
         await asyncio.to_thread(index.start if comes_back == "as it was" else index.forget)
-        assert ["b"] == keys(await back(lambda: strong(client), "index_unavailable"))
+        await client.commit(CORPUS, [put("d", "fourth")])
+        assert ["b", "d"] == keys(await back(lambda: strong(client), "index_unavailable"))
         await applied(client)
         assert GOOD == await client.ready()
-        assert ["b"] == keys(await strong(client))
+        assert ["b", "d"] == keys(await strong(client))
         async with observing(database_url, index, tmp_path / "observer") as services:
             for corpus in (CORPUS, "young"):
                 await caught_up(services, corpus)
