@@ -10,7 +10,7 @@ from ragver.collection import collection_of
 from ragver.embedding.registry import complete
 from ragver.errors import CorpusNotFound, DocumentNotFound, EpochAhead, InvalidRequest, SnapshotExpired
 from ragver.index.port import Index
-from ragver.ledger import corpora, documents
+from ragver.ledger import audit, corpora, documents
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
 from ragver.liveness import Views
@@ -85,6 +85,12 @@ class Catalog:
         info, _ = await self._moment(name, None)
         return await documents.commits(self._database, info.corpus_id, Epoch(since), limit)
 
+    async def verify_log(self, name: str, anchor: tuple[int, str] | None) -> wire.LogVerification:
+        """Walk the chain of the corpus's log; `anchor` is an epoch and its hash that were written down before."""
+        known = None if anchor is None else (anchor[0], _hash(anchor[1]))
+        info, _ = await self._moment(name, None)
+        return await audit.verify(self._database, info.corpus_id, known)
+
     async def _moment(self, name: str, at_epoch: int | None) -> tuple[CorpusInfo, Head]:
         view, head = await self._views.fresh(name)
         if at_epoch is not None:
@@ -113,6 +119,13 @@ def _check_epoch(epoch: Epoch, head: Epoch, horizon: Epoch) -> None:
         raise EpochAhead(f"epoch {epoch} has not been issued; the head is {head}")
     if epoch < horizon:
         raise SnapshotExpired(f"epoch {epoch} lies before the horizon {horizon}; ask for a later one")
+
+
+def _hash(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InvalidRequest("`hash` is a `head_hash` of an earlier verification: 64 hexadecimal digits") from None
 
 
 def _cursor(key: str, epoch: Epoch) -> str:

@@ -29,7 +29,9 @@ CREATE TABLE public.commit_log (
     request_hash bytea NOT NULL,
     summary jsonb NOT NULL,
     prev_hash bytea NOT NULL,
-    hash bytea NOT NULL
+    hash bytea NOT NULL,
+    digest bytea,
+    redacted_by bigint
 );
 
 CREATE TABLE public.corpus (
@@ -97,6 +99,27 @@ CREATE TABLE public.embedding (
 );
 ALTER TABLE ONLY public.embedding ALTER COLUMN vector SET STORAGE EXTERNAL;
 
+CREATE TABLE public.erasure (
+    corpus_id bigint NOT NULL,
+    id bigint NOT NULL,
+    epoch bigint NOT NULL,
+    keys text[] NOT NULL,
+    keys_too boolean NOT NULL,
+    document_ids bigint[] NOT NULL,
+    chunk_ids bigint[] NOT NULL,
+    versions integer NOT NULL,
+    redactions jsonb NOT NULL,
+    stores jsonb NOT NULL,
+    completed_at timestamp with time zone
+);
+
+CREATE SEQUENCE public.erasure_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
 CREATE TABLE public.index_generation (
     corpus_id bigint NOT NULL,
     id bigint NOT NULL,
@@ -124,6 +147,23 @@ CREATE TABLE public.ledger (
     CONSTRAINT ledger_one_row_check CHECK (singleton)
 );
 
+CREATE TABLE public.pin (
+    corpus_id bigint NOT NULL,
+    id bigint NOT NULL,
+    epoch bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public.pin ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.pin_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY public.chunk
     ADD CONSTRAINT chunk_pkey PRIMARY KEY (corpus_id, id);
 
@@ -148,6 +188,9 @@ ALTER TABLE ONLY public.document_version
 ALTER TABLE ONLY public.embedding
     ADD CONSTRAINT embedding_pkey PRIMARY KEY (corpus_id, generation_id, chunk_id);
 
+ALTER TABLE ONLY public.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (corpus_id, id);
+
 ALTER TABLE ONLY public.index_generation
     ADD CONSTRAINT index_generation_collection_key UNIQUE (collection);
 
@@ -157,11 +200,16 @@ ALTER TABLE ONLY public.index_generation
 ALTER TABLE ONLY public.ledger
     ADD CONSTRAINT ledger_pkey PRIMARY KEY (singleton);
 
+ALTER TABLE ONLY public.pin
+    ADD CONSTRAINT pin_pkey PRIMARY KEY (corpus_id, id);
+
 CREATE INDEX chunk_corpus_id_content_hash_idx ON public.chunk USING btree (corpus_id, content_hash);
 
 CREATE INDEX chunk_corpus_id_document_id_idx ON public.chunk USING btree (corpus_id, document_id);
 
 CREATE INDEX chunk_corpus_id_touched_epoch_id_idx ON public.chunk USING btree (corpus_id, touched_epoch, id);
+
+CREATE INDEX chunk_removable ON public.chunk USING btree (corpus_id, died_epoch, id) WHERE ((died_epoch IS NOT NULL) AND (text IS NOT NULL));
 
 CREATE INDEX commit_log_corpus_id_committed_at_idx ON public.commit_log USING btree (corpus_id, committed_at);
 
@@ -173,7 +221,15 @@ CREATE INDEX document_corpus_id_touched_epoch_idx ON public.document USING btree
 
 CREATE INDEX document_version_corpus_id_key_version_idx ON public.document_version USING btree (corpus_id, key, version);
 
+CREATE INDEX erasure_pending ON public.erasure USING btree (corpus_id, id) WHERE (completed_at IS NULL);
+
 CREATE UNIQUE INDEX index_generation_serving ON public.index_generation USING btree (corpus_id) WHERE (state = 'serving'::text);
+
+ALTER TABLE ONLY public.erasure
+    ADD CONSTRAINT erasure_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);
 
 ALTER TABLE ONLY public.index_generation
     ADD CONSTRAINT index_generation_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);
+
+ALTER TABLE ONLY public.pin
+    ADD CONSTRAINT pin_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);

@@ -9,7 +9,7 @@ import typer
 
 from ragver.cli import options
 from ragver.cli.connection import Connection, Place, run
-from ragver.cli.output import Column, show_json, show_json_line, show_rows
+from ragver.cli.output import Column, show_fields, show_json, show_json_line, show_rows
 from ragver.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,12 +33,27 @@ def log(
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each commit as it comes.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hash chain of the whole log instead.")] = False,
+    anchor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EPOCH:HASH",
+            help="With --verify: a head that was written down, which must still be there.",
+            show_default=False,
+        ),
+    ] = None,
     corpus: options.Corpus = None,
     url: options.Url = None,
     data_dir: options.DataDirectory = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show commits, oldest first: when, who, what and why."""
+    """Show commits, oldest first: when, who, what and why. With --verify, exit status 1 if one was changed."""
+    place = Place(url, data_dir, "log")
+    if verify:
+        _verify(place, corpus, anchor, as_json)
+        return
+    if anchor is not None:
+        raise typer.BadParameter("goes with --verify", param_hint="--anchor")
 
     async def shown(connection: Connection) -> None:
         name = await connection.corpus(corpus)
@@ -52,7 +67,45 @@ def log(
         else:
             show_rows(COLUMNS, map(_row, commits))
 
-    run(Place(url, data_dir, "log"), shown)
+    run(place, shown)
+
+
+def _verify(place: Place, corpus: str | None, anchor: str | None, as_json: bool) -> None:
+    known = None if anchor is None else _anchor(anchor)
+
+    async def verified(connection: Connection) -> wire.LogVerification:
+        return await connection.client.verify_log(await connection.corpus(corpus), anchor=known)
+
+    found = run(place, verified)
+    if as_json:
+        show_json(found)
+    else:
+        show_fields(_verification(found))
+    if not found.intact:
+        raise typer.Exit(1)
+
+
+def _anchor(text: str) -> tuple[int, str]:
+    epoch, _, digest = text.partition(":")
+    if not (epoch.isascii() and epoch.isdigit() and digest):
+        raise typer.BadParameter(
+            "takes EPOCH:HASH, the head and its hash of an earlier --verify", param_hint="--anchor"
+        )
+    return int(epoch), digest
+
+
+def _verification(found: wire.LogVerification) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "log": "intact" if found.intact else "broken",
+        "verified": f"{found.verified} of {found.head} commits",
+    }
+    if found.broken is not None:
+        fields |= {"first broken": f"epoch {found.broken.epoch}, {found.broken.kind}: {found.broken.detail}"}
+    else:
+        fields |= {"anchor": f"{found.head}:{found.head_hash}"}
+    erasures = Counter(redaction.erasure_id for redaction in found.redacted)
+    fields |= {f"by erasure {erasure_id}": f"{count} redacted" for erasure_id, count in erasures.items()}
+    return fields
 
 
 async def _follow(connection: Connection, corpus: str, since: int, as_json: bool) -> None:

@@ -21,6 +21,8 @@ STYLES = {
     "flag": "bold yellow",
     "reject": "bold red",
     "live": "green",
+    "intact": "bold green",
+    "broken": "bold red",
     "superseded": "yellow",
     "misquoted": "yellow",
     "not_retrieved": "yellow",

@@ -144,13 +144,15 @@ class AsyncClient:
         if_version: int | None = None,
         idempotency_key: str | None = None,
         fence: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
     ) -> wire.CommitResult:
         """Give a document a whole new state; with `if_version`, only if that is its version (0: there is none)."""
         response = await self._send(
             "PUT",
             _path(corpus, "documents", key),
             body=document,
-            parameters={"fence": fence or None},
+            parameters={"fence": fence or None, "reason": reason, "actor": actor},
             headers=_conditional(if_version) | _idempotent(idempotency_key),
         )
         return _parsed(wire.CommitResult, response)
@@ -168,12 +170,14 @@ class AsyncClient:
         if_version: int | None = None,
         idempotency_key: str | None = None,
         fence: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
     ) -> wire.CommitResult:
         """Delete a document; with `fence`, returns when no verdict from before can still be acted on."""
         response = await self._send(
             "DELETE",
             _path(corpus, "documents", key),
-            parameters={"fence": fence or None},
+            parameters={"fence": fence or None, "reason": reason, "actor": actor},
             headers=_conditional(if_version) | _idempotent(idempotency_key),
         )
         return _parsed(wire.CommitResult, response)
@@ -227,6 +231,15 @@ class AsyncClient:
         if response.status_code not in (200, 503):
             raise refusal(response)
         return _parsed(wire.Readiness, response)
+
+    # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:
+        """Walk the hash chain of the log; with an epoch and its hash that were written down, hold it against them."""
+        epoch, digest = (None, None) if anchor is None else anchor
+        path = _path(corpus, "commits", "verification")
+        response = await self._send("GET", path, parameters={"epoch": epoch, "hash": digest})
+        return _parsed(wire.LogVerification, response)
 
     # ── transport ───────────────────────────────────────────────────────────────────────────────────────────
 

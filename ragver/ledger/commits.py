@@ -9,13 +9,11 @@ The update also says which epoch it expects to follow. That makes it a compare-a
 between reading the documents and writing the plan, nothing is written, and the plan is made again. Splitting
 and embedding happen before, outside any lock. ``lock`` serves the writer who keeps being overtaken.
 
-The audit chain: ``hash = SHA-256(prev_hash ‖ digest ‖ int8(epoch) ‖ int8(committed_at in µs))`` where `digest`
-is the SHA-256 of the commit's canonical JSON (``canonical_digest``); the first `prev_hash` is 32 zero bytes.
+Each commit is chained to the one before it; what the chain is made of is in ``ragver.ledger.chain``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,11 +27,11 @@ from sqlalchemy import text
 
 from ragver import wire
 from ragver.errors import CorpusNotFound
+from ragver.ledger.chain import HASH_BEFORE_FIRST, content_digest
 from ragver.ledger.database import Connection, Row
 from ragver.ledger.plan import DocumentPlan, DocumentState, Slot
 from ragver.types import ChunkId, CorpusId, DocumentId, Epoch, GenerationId
 
-HASH_BEFORE_FIRST = bytes(32)
 NOT_READ = b""
 
 Vectors = Mapping[bytes, NDArray[np.float32]]
@@ -269,7 +267,7 @@ async def write(
     changed = [plan for plan in plans if plan.changed]
     await _assign_ids(connection, changed)
     answers = [plan.answer() for plan in plans]
-    summary = json.dumps([answer.model_dump(mode="json") for answer in answers])
+    documents = [answer.model_dump(mode="json") for answer in answers]
     parameters = {
         "corpus": corpus,
         "generation": generation,
@@ -281,9 +279,9 @@ async def write(
         "reason": record.reason,
         "idempotency_key": record.idempotency_key,
         "request_hash": record.request_hash,
-        "summary": summary,
+        "summary": json.dumps(documents),
         "prev_hash": before.hash,
-        "digest": canonical_digest(record, summary),
+        "digest": content_digest(record.actor, record.reason, record.idempotency_key, record.request_hash, documents),
     }
     row = await _execute_write(connection, parameters)
     return None if row is None else Logged(Epoch(row.epoch), row.committed_at, record.request_hash, answers)
@@ -297,17 +295,6 @@ async def _execute_write(connection: Connection, parameters: Mapping[str, Any]) 
         if "commit_log_idempotency_key" in str(error):
             return None
         raise
-
-
-def canonical_digest(record: Record, summary: str) -> bytes:
-    """SHA-256 of a commit as the audit chain sees it; epoch and time are chained in beside it."""
-    canonical = json.dumps(
-        [record.actor, record.reason, record.idempotency_key, record.request_hash.hex(), json.loads(summary)],
-        ensure_ascii=False,
-        separators=(",", ":"),
-        sort_keys=True,
-    )
-    return hashlib.sha256(canonical.encode()).digest()
 
 
 async def _assign_ids(connection: Connection, plans: Sequence[DocumentPlan]) -> None:

@@ -123,7 +123,16 @@ _EPOCH_COMMITTED_BY = text("""
 
 _LEDGER_ID = text("SELECT id FROM ledger")
 
-_TABLES_WITH_CORPUS = ("embedding", "chunk", "document_version", "document", "commit_log", "index_generation")
+_TABLES_WITH_CORPUS = (
+    "pin",
+    "erasure",
+    "embedding",
+    "chunk",
+    "document_version",
+    "document",
+    "commit_log",
+    "index_generation",
+)
 
 
 async def ledger_id(database: Database) -> UUID:

@@ -91,6 +91,9 @@ commit_log = Table(
     Column("summary", JSONB, nullable=False),
     Column("prev_hash", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    # Only where an erasure took the content: the digest of the commit as it was made, which the chain goes by.
+    Column("digest", LargeBinary),
+    Column("redacted_by", BigInteger),
     PrimaryKeyConstraint("corpus_id", "epoch"),
     Index(
         "commit_log_idempotency_key",
@@ -168,6 +171,14 @@ chunk = Table(
     Index(None, "corpus_id", "touched_epoch", "id"),
     Index(None, "corpus_id", "document_id"),
     Index(None, "corpus_id", "content_hash"),
+    # What retention has still to remove, in the order of death.
+    Index(
+        "chunk_removable",
+        "corpus_id",
+        "died_epoch",
+        "id",
+        postgresql_where=text("died_epoch IS NOT NULL AND text IS NOT NULL"),
+    ),
 )
 
 index_generation = Table(
@@ -202,3 +213,38 @@ embedding = Table(
     Column("vector", LargeBinary, nullable=False),
     PrimaryKeyConstraint("corpus_id", "generation_id", "chunk_id"),
 )
+
+# Holds the horizon at an epoch until it expires.
+pin = Table(
+    "pin",
+    metadata,
+    Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "id"),
+)
+
+# What was erased, how far that is, and what the log's redacted rows are proven by.
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
+    Column("id", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    # As they were asked for, or their pseudonyms.
+    Column("keys", ARRAY(Text), nullable=False),
+    Column("keys_too", Boolean, nullable=False),
+    Column("document_ids", ARRAY(BigInteger), nullable=False),
+    Column("chunk_ids", ARRAY(BigInteger), nullable=False),
+    Column("versions", Integer, nullable=False),
+    # Pairs of an epoch and the digest of what is left of its row. The commit's request hash seals them.
+    Column("redactions", JSONB, nullable=False),
+    Column("stores", JSONB, nullable=False),
+    Column("completed_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("corpus_id", "id"),
+    Index("erasure_pending", "corpus_id", "id", postgresql_where=text("completed_at IS NULL")),
+)
+
+erasure_id_seq = Sequence("erasure_id_seq", metadata=metadata)

@@ -4,7 +4,9 @@ One definition serves the API, the client and the services. Ids are strings on t
 refused, so that a misspelt option is an error and not a surprise.
 """
 
+from ragver.wire.audit import Break, BrokenRow, LogVerification, Redaction
 from ragver.wire.commits import (
+    Actor,
     ChunkInput,
     CommitEntry,
     CommitPage,
@@ -17,6 +19,7 @@ from ragver.wire.commits import (
     IfVersion,
     Operation,
     Put,
+    Reason,
     Rename,
     SetAcl,
     SetMetadata,
@@ -47,7 +50,17 @@ from ragver.wire.common import (
 )
 from ragver.wire.corpora import Corpus, CorpusCreate, CorpusList, Embedding
 from ragver.wire.documents import Chunk, Document, DocumentPage, DocumentSummary, DocumentVersion, DocumentVersions
+from ragver.wire.erasure import (
+    ErasureCheck,
+    ErasureList,
+    ErasureReceipt,
+    ErasureRequest,
+    NotCovered,
+    ReceiptKey,
+    StoreReceipt,
+)
 from ragver.wire.operations import Problem, Readiness
+from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
 from ragver.wire.validation import CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
 
@@ -61,7 +74,10 @@ __all__ = [
     "RETENTION_S_MIN",
     "VERDICT_TTL_MS_MAX",
     "Acl",
+    "Actor",
     "Body",
+    "Break",
+    "BrokenRow",
     "Chunk",
     "ChunkIdText",
     "ChunkInput",
@@ -86,8 +102,14 @@ __all__ = [
     "DocumentVersions",
     "Embedding",
     "EpochNumber",
+    "ErasureCheck",
+    "ErasureList",
+    "ErasureReceipt",
+    "ErasureRequest",
     "FieldName",
     "FiniteFloat",
+    "GcResult",
+    "GcStep",
     "Hit",
     "HitDocument",
     "IdempotencyKey",
@@ -95,17 +117,26 @@ __all__ = [
     "Key",
     "Label",
     "Line",
+    "LogVerification",
     "Metadata",
+    "NotCovered",
     "Operation",
+    "Pin",
+    "PinList",
+    "PinRequest",
     "Principals",
     "Problem",
     "Put",
     "Readiness",
+    "Reason",
+    "ReceiptKey",
+    "Redaction",
     "Rename",
     "RetrieveRequest",
     "RetrieveResponse",
     "SetAcl",
     "SetMetadata",
+    "StoreReceipt",
     "Text",
     "ValidateRequest",
     "ValidateResponse",

@@ -76,6 +76,8 @@ class SetMetadata(Body):
 
 
 Operation = Annotated[Put | Delete | Rename | SetAcl | SetMetadata, Field(discriminator="op")]
+Reason = Annotated[Line, Field(max_length=1000)]
+Actor = Annotated[Line, Field(max_length=255)]
 IdempotencyKey = Annotated[Line, Field(min_length=1, max_length=255)]
 
 
@@ -96,8 +98,8 @@ class CommitRequest(Body):
     )
 
     ops: Annotated[list[Operation], Field(max_length=OPERATIONS_MAX)]
-    reason: Annotated[Line, Field(max_length=1000)] | None = None
-    actor: Annotated[Line, Field(max_length=255)] | None = None
+    reason: Reason | None = None
+    actor: Actor | None = None
 
 
 class DocumentChange(Body):

@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from ragver import wire
 from ragver.api import feed
 from ragver.api.deps import CorpusPath, Use
+from ragver.errors import InvalidRequest
 from ragver.telemetry import Stages
 
 router = APIRouter(prefix="/corpora/{corpus}/commits", tags=["commits"])
@@ -22,6 +23,8 @@ IdempotencyHeader = Annotated[
 FenceQuery = Annotated[
     bool, Query(description="return only when no verdict from before this commit can still be acted on")
 ]
+ReasonQuery = Annotated[wire.Reason | None, Query(description="why, for the log of commits")]
+ActorQuery = Annotated[wire.Actor | None, Query(description="who, for the log of commits")]
 
 
 @router.post("", status_code=201, summary="Commit", response_model=wire.CommitResult, responses={409: {}, 413: {}})
@@ -41,6 +44,24 @@ async def commit(
     result = await services.writer.commit(corpus, body, idempotency_key=idempotency_key, fence=fence, stages=stages)
     response.headers["Server-Timing"] = stages.server_timing()
     return result
+
+
+@router.get("/verification", summary="Verify the log", response_model=wire.LogVerification)
+async def verification(
+    corpus: CorpusPath,
+    services: Use,
+    epoch: Annotated[int | None, Query(ge=1, le=2**53, description="an epoch whose hash was written down")] = None,
+    hash: Annotated[str | None, Query(min_length=64, max_length=64, description="its hash: a `head_hash`")] = None,
+) -> wire.LogVerification:
+    """Walk the hash chain of the log from the first commit to the head, and name the first broken row.
+
+    Whoever can write to the database could compute the chain anew or cut off its end. Write `head` and `head_hash`
+    down elsewhere, and give them as `epoch` and `hash` the next time: then neither goes unseen.
+    """
+    if (epoch is None) != (hash is None):
+        raise InvalidRequest("`epoch` and `hash` belong together: give both or neither")
+    anchor = None if epoch is None or hash is None else (epoch, hash)
+    return await services.catalog.verify_log(corpus, anchor)
 
 
 @router.get(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from ragver import wire
 from ragver.api.deps import CorpusPath, KeyPath, Use
-from ragver.api.routers.commits import FenceQuery, IdempotencyHeader
+from ragver.api.routers.commits import ActorQuery, FenceQuery, IdempotencyHeader, ReasonQuery
 from ragver.errors import InvalidRequest, PreconditionFailed, VersionConflict
 from ragver.types import DocumentStatus
 
@@ -64,6 +64,8 @@ async def put(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
     fence: FenceQuery = False,
+    reason: ReasonQuery = None,
+    actor: ActorQuery = None,
 ) -> wire.CommitResult:
     """Give the document a whole new state, in a commit of its own; 201 if it is new."""
     operation = wire.Put(
@@ -72,7 +74,8 @@ async def put(
         if_version=_expected_version(if_match, if_none_match),
         **{name: getattr(body, name) for name in body.model_fields_set},
     )
-    result = await _commit(services, corpus, operation, idempotency_key, fence)
+    request = wire.CommitRequest(ops=[operation], reason=reason, actor=actor)
+    result = await _commit(services, corpus, request, idempotency_key, fence)
     change = result.documents[0]
     response.status_code = 201 if change.status is DocumentStatus.CREATED else 200
     response.headers["ETag"] = f'"{change.version}"'
@@ -89,16 +92,18 @@ async def delete(
     idempotency_key: IdempotencyHeader = None,
     if_match: IfMatch = None,
     fence: FenceQuery = False,
+    reason: ReasonQuery = None,
+    actor: ActorQuery = None,
 ) -> wire.CommitResult:
     """Delete the document, in a commit of its own. What was retrieved from it can no longer be cited."""
     operation = wire.Delete(op="delete", key=key, if_version=_expected_version(if_match, None))
-    return await _commit(services, corpus, operation, idempotency_key, fence)
+    request = wire.CommitRequest(ops=[operation], reason=reason, actor=actor)
+    return await _commit(services, corpus, request, idempotency_key, fence)
 
 
 async def _commit(
-    services: Use, corpus: str, operation: wire.Put | wire.Delete, idempotency_key: str | None, fence: bool
+    services: Use, corpus: str, request: wire.CommitRequest, idempotency_key: str | None, fence: bool
 ) -> wire.CommitResult:
-    request = wire.CommitRequest(ops=[operation])
     try:
         return await services.writer.commit(corpus, request, idempotency_key=idempotency_key, fence=fence)
     except VersionConflict as error:
