@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint unit bench clean help
+.PHONY: demo test lint unit bench derive clean help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+derive: $(STAMP) ## the synchronous client, from the asynchronous one
+	$(BIN)/python -m ragver.client.derive
 
 bench: $(STAMP) ## side-by-side measurements (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.spine

@@ -1,6 +1,25 @@
-"""The client: a ragver server's API as typed calls. Needs pydantic and httpx, and no database."""
+"""The client: a ragver server's API as typed calls. Needs pydantic and httpx, and no database.
+
+``AsyncClient`` is the source of everything; ``Client``, its synchronous twin, and the handles on one corpus
+(``client["policies"]``) are derived from it.
+"""
 
 from ragver.client.client import AsyncClient
+from ragver.client.corpus import AsyncCorpus
 from ragver.client.errors import ApiError, ServerUnreachable
+from ragver.client.retries import NO_RETRIES, Retries
+from ragver.client.sync.client import Client
+from ragver.client.sync.corpus import Corpus
+from ragver.client.verdict import Verdict
 
-__all__ = ["ApiError", "AsyncClient", "ServerUnreachable"]
+__all__ = [
+    "NO_RETRIES",
+    "ApiError",
+    "AsyncClient",
+    "AsyncCorpus",
+    "Client",
+    "Corpus",
+    "Retries",
+    "ServerUnreachable",
+    "Verdict",
+]

@@ -13,7 +13,7 @@ import pytest
 
 from ragver import wire
 from ragver.bootstrap import Services
-from ragver.client import ApiError, AsyncClient
+from ragver.client import NO_RETRIES, ApiError, AsyncClient
 from ragver.embedded.postgres import EmbeddedPostgres
 from ragver.ledger.migrations import migrate
 from ragver.types import CitationStatus, Decision, Policy, Scope
@@ -52,7 +52,7 @@ def ledger(data_dir: Path) -> Iterator[EmbeddedPostgres]:
 async def serving(database_url: str, index: WireServer, directory: Path) -> AsyncIterator[AsyncClient]:
     """A server in a process of its own, with one document that is indexed and one corpus without a commit."""
     with replica(directory, database_url, index.url) as process:
-        async with AsyncClient(process.url) as client:
+        async with AsyncClient(process.url, retries=NO_RETRIES) as client:
             for name in (CORPUS, "young"):
                 await client.create_corpus(wire.CorpusCreate(name=name))
             await client.commit(CORPUS, [put("a", "first")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -13,11 +14,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ragver import wire
-from ragver.client import ApiError, AsyncClient, ServerUnreachable
+from ragver.client import NO_RETRIES, ApiError, AsyncClient, Retries, ServerUnreachable, Verdict
 from ragver.client.events import data_of
 from ragver.errors import RagverError
+from ragver.types import Decision
 
 NOW = datetime(2024, 2, 29, tzinfo=UTC)
 RESULT = wire.CommitResult(epoch=7, committed_at=NOW, replayed=False, fenced=False, documents=[])
@@ -25,7 +28,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 def client(handler: Handler) -> AsyncClient:
-    return AsyncClient("http://ragver.test", transport=httpx.MockTransport(handler))
+    return AsyncClient("http://ragver.test", transport=httpx.MockTransport(handler), retries=NO_RETRIES)
 
 
 def recording(requests: list[httpx.Request], answer: str, **headers: str) -> Handler:
@@ -170,6 +173,104 @@ async def test_following_what_is_not_there_is_an_error() -> None:
             _ = [entry async for entry in api.follow("nowhere")]
 
     assert "corpus_not_found" == caught.value.code
+
+
+async def test_fields_of_a_newer_server_are_passed_over() -> None:
+    """At any depth; what is sent stays strict."""
+    newer = json.loads(RESULT.model_dump_json()) | {"weather": "fine"}
+    newer["documents"] = [
+        {
+            "key": "a",
+            "version": 1,
+            "status": "created",
+            "chunks_added": 1,
+            "chunks_kept": 0,
+            "chunks_removed": 0,
+            "x": 1,
+        }
+    ]
+    async with client(answering(200, json.dumps(newer))) as api:
+        assert 1 == (await api.commit("handbook", [])).documents[0].version
+
+    with pytest.raises(ValidationError):
+        wire.CommitRequest.model_validate({"ops": [], "weather": "fine"})
+
+
+async def test_a_body_can_be_given_whole_or_in_parts() -> None:
+    requests: list[httpx.Request] = []
+    answer = wire.RetrieveResponse(snapshot="s", epoch=1, head=1, applied_epoch=1, tail=0, hits=[]).model_dump_json()
+    async with client(recording(requests, answer)) as api:
+        await api.retrieve("handbook", wire.RetrieveRequest(query="how?", k=3, principals=["group:hr"]))
+        await api.retrieve("handbook", "how?", k=3, principals=["group:hr"])
+        await api["handbook"].retrieve("how?", k=3, principals=["group:hr"])
+
+    assert 1 == len({request.url for request in requests})
+    assert [{"query": "how?", "k": 3, "principals": ["group:hr"]}] * 3 == [json.loads(one.content) for one in requests]
+
+
+async def test_what_does_not_fit_is_refused_before_anything_is_sent() -> None:
+    requests: list[httpx.Request] = []
+    async with client(recording(requests, "")) as api:
+        for call in (
+            api.retrieve("handbook", "how?", k=0),
+            api.retrieve("handbook"),
+            api.retrieve("handbook", wire.RetrieveRequest(query="how?"), k=3),
+            api.validate("handbook", "token"),
+            api["handbook"].put("a"),
+            api["handbook"].put("a", "text \ud800"),
+            api.create_corpus("no/name"),
+            api.commit("handbook", [], idempotency_key="schlüssel"),
+        ):
+            with pytest.raises(ApiError) as caught:
+                await call
+            assert ("invalid_request", 0, False) == (caught.value.code, caught.value.status, caught.value.retryable)
+
+    assert [] == requests
+
+
+async def test_an_api_key_goes_with_every_request_and_shows_nowhere() -> None:
+    requests: list[httpx.Request] = []
+    transport = httpx.MockTransport(recording(requests, '{"corpora": []}'))
+    async with AsyncClient("http://ragver.test", api_key="rv_secret", transport=transport) as api:
+        await api.corpora()
+
+    assert "Bearer rv_secret" == requests[0].headers["Authorization"]
+    assert "AsyncClient('http://ragver.test', closed)" == repr(api)
+
+
+@pytest.mark.parametrize("url", ["ragver.test", "ftp://ragver.test", "http://", "http://ragver.test:port"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ApiError, match=r"URL|address"):
+        AsyncClient(url)
+
+
+async def test_a_verdict_holds_from_before_it_was_asked_for() -> None:
+    asked: list[float] = []
+    said = wire.ValidateResponse(
+        verdict=Decision.PASS, epoch=1, snapshot_epoch=1, checked_at=NOW, valid_for_ms=2_000, citations=[]
+    )
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            raise httpx.ReadError("lost")
+        return httpx.Response(200, text=said.model_dump_json())
+
+    begun = time.monotonic()
+    transport = httpx.MockTransport(slow)
+    async with AsyncClient("http://ragver.test", transport=transport, retries=Retries(2, 0.0, 0.0)) as api:
+        verdict = await api.validate("handbook", "token", answer="so [1]")
+
+    first, second = asked
+    assert begun <= first <= verdict.deadline_s - 2.0 <= second
+    assert verdict.still_valid()
+    assert 0 < verdict.remaining_s <= 2.0
+
+
+def test_a_verdict_that_was_not_received_is_not_valid() -> None:
+    made = Verdict(verdict=Decision.PASS, epoch=1, snapshot_epoch=1, checked_at=NOW, valid_for_ms=2_000, citations=[])
+
+    assert not made.still_valid()
 
 
 @given(

@@ -1,0 +1,35 @@
+"""A handle on one corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ragver.client.client import AsyncClient
+from ragver.client.handles import on_corpus
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncCorpus:
+    """One corpus of a client: the client's methods, without the name of the corpus."""
+
+    client: AsyncClient
+    name: str
+
+    describe = on_corpus(AsyncClient.corpus)
+
+    commit = on_corpus(AsyncClient.commit)
+    commits = on_corpus(AsyncClient.commits)
+    each_commit = on_corpus(AsyncClient.each_commit)
+    follow = on_corpus(AsyncClient.follow)
+
+    put = on_corpus(AsyncClient.put_document)
+    delete = on_corpus(AsyncClient.delete_document)
+    document = on_corpus(AsyncClient.document)
+    documents = on_corpus(AsyncClient.documents)
+    each_document = on_corpus(AsyncClient.each_document)
+    versions = on_corpus(AsyncClient.versions)
+
+    retrieve = on_corpus(AsyncClient.retrieve)
+    validate = on_corpus(AsyncClient.validate)
+
+    verify_log = on_corpus(AsyncClient.verify_log)

@@ -1,0 +1,1 @@
+"""The synchronous client, derived from the asynchronous one (``ragver.client.derive``)."""

@@ -1,0 +1,302 @@
+# Derived from ragver/client/client.py by `python -m ragver.client.derive`: change that one, not this.
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from ragver import wire
+from ragver.client.bodies import built, conditional, idempotent, parsed, path_of, server_timing, whole
+from ragver.client.errors import ApiError, refusal
+from ragver.client.sync.events import data_of
+from ragver.client.sync.transport import Transport
+from ragver.client.verdict import Verdict
+from ragver.types import FieldType, Policy, Scope
+
+if TYPE_CHECKING:
+    from ragver.client.sync.corpus import Corpus
+
+PAGE = 1_000
+
+FieldTypeName = Literal["keyword", "integer", "float", "bool", "datetime"]
+PolicyName = Literal["strict", "flag", "redact"]
+ScopeName = Literal["cited", "context"]
+
+
+class Client(Transport):
+    """The API of one server, a method for each call; ``client["policies"]`` has those of one corpus.
+
+    - Answers are models of ``ragver.wire``. Where a method takes a body of ``ragver.wire``, it takes as well what
+      the body is made of: ``retrieve("policies", "How many days?", k=3)``.
+    - Every failure is an ``ApiError``. A request is repeated where the failure says that this can help (see
+      ``Retries``) and where twice does no harm: reads, verdicts, and commits, since each has an idempotency key.
+    - `answer_s_max` bounds a call with all its repetitions.
+    - `api_key` is sent with every request.
+    - `transport` is any of httpx's, in place of the network.
+
+    Use it as an context manager, or call ``close``.
+    """
+
+    def __getitem__(self, corpus: str) -> Corpus:
+        """A corpus by its name, whether it exists or not; nothing is sent."""
+        from ragver.client.sync.corpus import Corpus
+
+        return Corpus(self, corpus)
+
+    # ── corpora ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_corpus(
+        self,
+        corpus: str | wire.CorpusCreate,
+        *,
+        embedding: wire.Embedding | None = None,
+        retention_s: int | None = None,
+        verdict_ttl_ms: int | None = None,
+        filterable: Mapping[str, FieldType | FieldTypeName] | None = None,
+        exist_ok: bool = False,
+    ) -> wire.Corpus:
+        """Make an empty corpus; with `exist_ok`, one of that name that is there already will do as it is."""
+        body = whole(
+            wire.CorpusCreate,
+            corpus,
+            "name",
+            embedding=embedding,
+            retention_s=retention_s,
+            verdict_ttl_ms=verdict_ttl_ms,
+            filterable=filterable,
+        )
+        try:
+            return parsed(wire.Corpus, self._send("POST", "/v1/corpora", body=body, repeatable=exist_ok))
+        except ApiError as error:
+            if not exist_ok or error.code != "corpus_exists":
+                raise
+            return self.corpus(body.name)
+
+    def corpora(self) -> list[wire.Corpus]:
+        """Every corpus, by name."""
+        return parsed(wire.CorpusList, self._send("GET", "/v1/corpora")).corpora
+
+    def corpus(self, corpus: str) -> wire.Corpus:
+        """A corpus with its head and sizes."""
+        return parsed(wire.Corpus, self._send("GET", path_of(corpus)))
+
+    def delete_corpus(self, corpus: str) -> None:
+        """Remove a corpus with everything in it."""
+        self._send("DELETE", path_of(corpus))
+
+    # ── commits ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def commit(
+        self,
+        corpus: str,
+        ops: Sequence[wire.Operation],
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+        fence: bool = False,
+        stages: dict[str, float] | None = None,
+    ) -> wire.CommitResult:
+        """Apply operations in order, as one commit; with `fence`, returns when no verdict from before can still be
+        acted on.
+
+        The same `idempotency_key` with the same operations is applied once; without one the call brings its own.
+        Adds to `stages` the seconds that the server says it spent in each stage.
+        """
+        response = self._send(
+            "POST",
+            path_of(corpus, "commits"),
+            body=built(wire.CommitRequest, ops=ops, reason=reason, actor=actor),
+            parameters={"fence": fence or None},
+            headers=idempotent(idempotency_key),
+        )
+        if stages is not None:
+            for stage, seconds in server_timing(response).items():
+                stages[stage] = stages.get(stage, 0.0) + seconds
+        return parsed(wire.CommitResult, response)
+
+    def commits(self, corpus: str, *, since: int = 0, limit: int = 100) -> list[wire.CommitEntry]:
+        """Up to `limit` commits after epoch `since`, oldest first."""
+        response = self._send("GET", path_of(corpus, "commits"), parameters={"since": since, "limit": limit})
+        return parsed(wire.CommitPage, response).commits
+
+    def each_commit(self, corpus: str, *, since: int = 0) -> Iterator[wire.CommitEntry]:
+        """All commits after epoch `since` that there are, oldest first."""
+        while page := self.commits(corpus, since=since, limit=PAGE):
+            for entry in page:
+                yield entry
+            since = page[-1].epoch
+
+    def follow(self, corpus: str, *, since: int = 0) -> Iterator[wire.CommitEntry]:
+        """Each commit after epoch `since`, those to come included; ends when the server ends the feed."""
+        with self._streamed(path_of(corpus, "commits"), {"since": since}) as response:
+            for data in data_of(response.iter_bytes()):
+                yield wire.CommitEntry.model_validate_json(data, extra="ignore")
+
+    # ── documents ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def put_document(
+        self,
+        corpus: str,
+        key: str,
+        document: str | wire.DocumentInput | None = None,
+        *,
+        chunks: Sequence[wire.ChunkInput] | None = None,
+        title: str | None = None,
+        uri: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        acl: Sequence[str] | None = None,
+        if_version: int | None = None,
+        idempotency_key: str | None = None,
+        fence: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> wire.CommitResult:
+        """Give a document a whole new state, from its text or its chunks; what is not given is reset.
+
+        With `if_version`, only if that is its version (0: there is none).
+        """
+        body = whole(
+            wire.DocumentInput, document, "text", chunks=chunks, title=title, uri=uri, metadata=metadata, acl=acl
+        )
+        response = self._send(
+            "PUT",
+            path_of(corpus, "documents", key),
+            body=body,
+            parameters={"fence": fence or None, "reason": reason, "actor": actor},
+            headers=conditional(if_version) | idempotent(idempotency_key),
+        )
+        return parsed(wire.CommitResult, response)
+
+    def document(self, corpus: str, key: str, *, at_epoch: int | None = None) -> wire.Document:
+        """A document as it is, or was at an epoch."""
+        path = path_of(corpus, "documents", key)
+        return parsed(wire.Document, self._send("GET", path, parameters={"at_epoch": at_epoch}))
+
+    def delete_document(
+        self,
+        corpus: str,
+        key: str,
+        *,
+        if_version: int | None = None,
+        idempotency_key: str | None = None,
+        fence: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> wire.CommitResult:
+        """Delete a document; with `fence`, returns when no verdict from before can still be acted on."""
+        response = self._send(
+            "DELETE",
+            path_of(corpus, "documents", key),
+            parameters={"fence": fence or None, "reason": reason, "actor": actor},
+            headers=conditional(if_version) | idempotent(idempotency_key),
+        )
+        return parsed(wire.CommitResult, response)
+
+    def documents(
+        self,
+        corpus: str,
+        *,
+        prefix: str = "",
+        at_epoch: int | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> wire.DocumentPage:
+        """One page of the documents alive, in the order of their keys."""
+        parameters = {"prefix": prefix or None, "at_epoch": at_epoch, "cursor": cursor, "limit": limit}
+        return parsed(wire.DocumentPage, self._send("GET", path_of(corpus, "documents"), parameters=parameters))
+
+    def each_document(
+        self, corpus: str, *, prefix: str = "", at_epoch: int | None = None
+    ) -> Iterator[wire.DocumentSummary]:
+        """All documents alive at one epoch, in the order of their keys."""
+        cursor = None
+        while True:
+            page = self.documents(corpus, prefix=prefix, at_epoch=at_epoch, cursor=cursor, limit=PAGE)
+            for document in page.documents:
+                yield document
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def versions(self, corpus: str, key: str) -> list[wire.DocumentVersion]:
+        """All versions of a document, oldest first."""
+        response = self._send("GET", path_of(corpus, "versions"), parameters={"key": key})
+        return parsed(wire.DocumentVersions, response).versions
+
+    # ── reads ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def retrieve(
+        self,
+        corpus: str,
+        question: str | wire.RetrieveRequest | None = None,
+        *,
+        vector: Sequence[float] | None = None,
+        k: int | None = None,
+        consistency: wire.Consistency | None = None,
+        as_of: datetime | None = None,
+        filter: Mapping[str, Any] | None = None,
+        principals: Sequence[str] | None = None,
+    ) -> wire.RetrieveResponse:
+        """Up to `k` passages at one epoch, with the snapshot to validate against.
+
+        `principals` are the reader's labels; none given: what everybody may read.
+        """
+        body = whole(
+            wire.RetrieveRequest,
+            question,
+            "query",
+            vector=vector,
+            k=k,
+            consistency=consistency,
+            as_of=as_of,
+            filter=filter,
+            principals=principals,
+        )
+        response = self._send("POST", path_of(corpus, "retrieve"), body=body, repeatable=True)
+        return parsed(wire.RetrieveResponse, response)
+
+    def validate(
+        self,
+        corpus: str,
+        snapshot: str | wire.ValidateRequest,
+        *,
+        answer: str | None = None,
+        citations: Sequence[wire.CitationInput] | None = None,
+        policy: Policy | PolicyName | None = None,
+        scope: Scope | ScopeName | None = None,
+        principals: Sequence[str] | None = None,
+    ) -> Verdict:
+        """Check what generated text cites, by its markers or as told.
+
+        The verdict may be acted on until its deadline, and no longer.
+        """
+        body = whole(
+            wire.ValidateRequest,
+            snapshot,
+            "snapshot",
+            answer=answer,
+            citations=citations,
+            policy=policy,
+            scope=scope,
+            principals=principals,
+        )
+        response = self._send("POST", path_of(corpus, "validate"), body=body, repeatable=True)
+        return Verdict.received(response)
+
+    def ready(self) -> wire.Readiness:
+        """Which of the stores the server can reach; also an answer, not an error, when it is not ready."""
+        response = self._attempt("GET", "/readyz")
+        if response.status_code not in (200, 503):
+            raise refusal(response)
+        return parsed(wire.Readiness, response)
+
+    # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:
+        """Walk the hash chain of the log; with an epoch and its hash that were written down, hold it against them."""
+        epoch, digest = (None, None) if anchor is None else anchor
+        path = path_of(corpus, "commits", "verification")
+        response = self._send("GET", path, parameters={"epoch": epoch, "hash": digest})
+        return parsed(wire.LogVerification, response)

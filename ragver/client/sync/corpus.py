@@ -1,0 +1,36 @@
+# Derived from ragver/client/corpus.py by `python -m ragver.client.derive`: change that one, not this.
+"""A handle on one corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ragver.client.handles import on_corpus
+from ragver.client.sync.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """One corpus of a client: the client's methods, without the name of the corpus."""
+
+    client: Client
+    name: str
+
+    describe = on_corpus(Client.corpus)
+
+    commit = on_corpus(Client.commit)
+    commits = on_corpus(Client.commits)
+    each_commit = on_corpus(Client.each_commit)
+    follow = on_corpus(Client.follow)
+
+    put = on_corpus(Client.put_document)
+    delete = on_corpus(Client.delete_document)
+    document = on_corpus(Client.document)
+    documents = on_corpus(Client.documents)
+    each_document = on_corpus(Client.each_document)
+    versions = on_corpus(Client.versions)
+
+    retrieve = on_corpus(Client.retrieve)
+    validate = on_corpus(Client.validate)
+
+    verify_log = on_corpus(Client.verify_log)
