@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from ragver import wire
-from ragver.collection import collection_of
+from ragver.collection import leftover_of
 from ragver.embedding.registry import complete
 from ragver.errors import CorpusNotFound, DocumentNotFound, EpochAhead, InvalidRequest, SnapshotExpired
 from ragver.index.port import Index
@@ -43,9 +43,10 @@ class Catalog:
     async def delete(self, name: str) -> None:
         """Remove a corpus for good: first from the ledger, which ends all reads, then its points."""
         info = await corpora.get(self._database, name)
-        await corpora.delete(self._database, info.corpus_id)
+        dropped = await corpora.delete(self._database, info.corpus_id)
         self._views.forget(name)
-        await self._index.drop(collection_of(info))
+        for generation in dropped:
+            await self._index.drop(leftover_of(generation))
 
     async def document(self, name: str, key: str, at_epoch: int | None) -> wire.Document:
         """The document as it was at an epoch, or is. Raises ``DocumentNotFound``, ``SnapshotExpired``."""

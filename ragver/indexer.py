@@ -24,7 +24,7 @@ from ragver.ledger.database import Database
 from ragver.ledger.generations import Elections, Leadership, Standing
 from ragver.overlay import CHUNK_ID_LAST
 from ragver.telemetry import Metrics, logger
-from ragver.types import ChunkId, Epoch, GenerationId
+from ragver.types import ChunkId, Epoch, GenerationId, GenerationState
 
 BATCH_CHANGES_MAX = 2_000
 RETRY_S = 1.0
@@ -106,7 +106,8 @@ class Indexer:
 
     async def _step(self, elections: Elections, standing: Standing) -> bool:
         """One batch for one generation; False if there was nothing to do."""
-        self._metrics.lag_epochs.labels(standing.corpus_name).set(standing.head - standing.applied)
+        if standing.state is GenerationState.SERVING:
+            self._metrics.lag_epochs.labels(standing.corpus_name).set(standing.head - standing.applied)
         progress = await self._lead(elections, standing)
         if progress is None:
             return False

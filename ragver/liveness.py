@@ -23,11 +23,16 @@ RECORDS_MAX = 50_000
 TOUCHED_DOCUMENTS_MAX = 10_000
 
 
+class OtherGeneration(Exception):
+    """Another generation serves than the one whose vectors were made; a fresh view names it."""
+
+
 class CorpusView:
     """One corpus as this process has last seen it."""
 
     def __init__(self, database: Database, info: CorpusInfo) -> None:
         self.info = info
+        """Renewed with the head when another generation serves; whoever works with it keeps to the one he took."""
         self.last: Head | None = None
         """The newest head seen; a hint, never an answer."""
         self._database = database
@@ -50,6 +55,8 @@ class CorpusView:
             limit = TOUCHED_DOCUMENTS_MAX + 1
             touched = await chunks.touched_documents(self._database, self.info.corpus_id, self.seen, limit)
             self._forget(touched, everything=len(touched) == limit or head.epoch < self.seen)
+        if head.generation != self.info.generation.generation_id:
+            self.info = await corpora.by_id(self._database, self.info.corpus_id)
         self.last = head
         return head
 

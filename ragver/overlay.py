@@ -144,7 +144,7 @@ class Tail:
     ) -> None:
         self._database = database
         self._corpus = corpus
-        self._generation = generation
+        self.generation = generation
         self._shape = (distance, dimensions)
         self._rows_max = rows_max
         self._lock = asyncio.Lock()
@@ -199,7 +199,7 @@ class Tail:
         """What comes after the overlay; None if both together may be too long."""
         limit = self._rows_max - len(self.overlay) + 1
         after = (self.upto, CHUNK_ID_LAST)
-        changes = await chunks.changes(self._database, self._corpus, self._generation, after, limit)
+        changes = await chunks.changes(self._database, self._corpus, self.generation, after, limit)
         return changes if len(changes) < limit else None
 
     def _too_long(self) -> IndexLagging:

@@ -11,6 +11,10 @@ while it reads the head, so it goes by the applied epoch of an earlier read; the
 
 An answer that may be thinner than it should be, and every read behind the head, takes a last look at the ledger:
 the horizon may have passed the epoch, the index may have been made anew, the corpus may be gone.
+
+Another generation may begin to serve at any moment. An applied epoch is one generation's and says nothing of
+another's index, so a read keeps to the generation whose head it has read; if that is not the one that its
+question was embedded for, it begins anew.
 """
 
 from __future__ import annotations
@@ -34,14 +38,15 @@ from ragver.errors import (
     InvalidRequest,
     QueryNotEmbeddable,
 )
-from ragver.filters import Filter, parse
+from ragver.filters import parse
 from ragver.index.port import Index, Match, Search
 from ragver.ledger import chunks
 from ragver.ledger.chunks import ChunkRecord
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
-from ragver.liveness import CorpusView, Views
+from ragver.liveness import CorpusView, OtherGeneration, Views
 from ragver.overlay import CHUNK_ID_LAST, Overlay, Question, Tail, beyond_the_tail, merged, overlay_of, without
+from ragver.reading import Asked, Early
 from ragver.telemetry import Metrics, logger
 from ragver.tokens import Snapshot, SnapshotTokens, fingerprint
 from ragver.types import WILDCARD, ChunkId, CorpusId, Epoch, Level
@@ -52,9 +57,6 @@ SEARCH_WIDENING = 4
 SEARCH_LIMIT_MAX = 20_000
 ATTEMPTS_MAX = 5
 """How often a read is begun anew because something changed under it."""
-EARLY_LAG_EPOCHS_MAX = 16
-"""How far a search may have begun behind the head and still be used, if the index has moved on meanwhile: what
-it has applied since then is read from the ledger."""
 INDEX_WAIT_STEP_S = 0.05
 
 
@@ -62,19 +64,6 @@ INDEX_WAIT_STEP_S = 0.05
 class Limits:
     tail_rows_max: int
     index_wait_s_max: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request as one corpus understands it."""
-
-    view: CorpusView
-    request: wire.RetrieveRequest
-    vector: NDArray[np.float32]
-    condition: Filter | None
-
-    def at(self, epoch: Epoch) -> Question:
-        return Question(self.vector, epoch, self.request.principals, self.condition)
 
 
 class Retrieval:
@@ -119,22 +108,25 @@ class Retrieval:
                         raise
                     await self._clock.sleep(INDEX_WAIT_STEP_S)
 
-    async def _understood(self, name: str, request: wire.RetrieveRequest) -> _Asked:
+    async def _understood(self, name: str, request: wire.RetrieveRequest) -> Asked:
         view = await self._views.get(name)
+        info = view.info
         try:
             return await self._fitted(view, request)
         except InvalidRequest:
-            # It may fit another corpus that has taken the name since this process last looked.
+            # It may fit another corpus that has taken the name since this process last looked, or the generation
+            # that serves now.
             now, _ = await self._views.fresh(name)
-            if now is view:
+            if now.info is info:
                 raise
             return await self._fitted(now, request)
 
-    async def _fitted(self, view: CorpusView, request: wire.RetrieveRequest) -> _Asked:
-        condition = None if request.filter is None else parse(request.filter, view.info.filterable)
-        return _Asked(view, request, await self._vector(view.info, request), condition)
+    async def _fitted(self, view: CorpusView, request: wire.RetrieveRequest) -> Asked:
+        info = view.info
+        condition = None if request.filter is None else parse(request.filter, info.filterable)
+        return Asked(view, info, request, await self._vector(info, request), condition)
 
-    async def _attempt(self, name: str, asked: _Asked) -> wire.RetrieveResponse:
+    async def _attempt(self, name: str, asked: Asked) -> wire.RetrieveResponse:
         for _ in range(ATTEMPTS_MAX):
             try:
                 answer = await self._read(asked)
@@ -142,21 +134,25 @@ class Retrieval:
                 # Deleted since this process last looked. There may be another one by that name.
                 self._views.forget(name)
                 asked, answer = await self._understood(name, asked.request), None
+            except OtherGeneration:
+                asked, answer = await self._understood(name, asked.request), None
             if answer is not None:
                 return answer
         raise IndexLagging("the corpus kept changing during the read; try again")
 
-    async def _read(self, asked: _Asked) -> wire.RetrieveResponse | None:
-        """One read; None if it has to be begun anew, because what it went by changed before its last step."""
-        view = asked.view
+    async def _read(self, asked: Asked) -> wire.RetrieveResponse | None:
+        """One read; None if it has to be begun anew, because what it went by changed before its last step.
+
+        Raises ``OtherGeneration`` if the question has to be embedded anew as well.
+        """
         early = self._search_early(asked)
         try:
-            committed_by = await epochs.committed_by(self._database, view.info, asked.request)
-            head = await view.fresh()
+            committed_by = await epochs.committed_by(self._database, asked.info, asked.request)
+            head = await self._head_for(asked)
             epoch = committed_by
             if epoch is None:
-                epoch = epochs.of_level(asked.request, view.info, head, self._tokens)
-            epochs.check(epoch, view.info, head)
+                epoch = epochs.of_level(asked.request, asked.info, head, self._tokens)
+            epochs.check(epoch, asked.info, head)
             return await self._completed(_begun(self, asked, epoch, head, early))
         except IndexUnavailable as away:
             return await self._from_the_tail(asked, away)
@@ -164,18 +160,27 @@ class Retrieval:
             if early is not None:
                 early.discard()
 
+    @staticmethod
+    async def _head_for(asked: Asked) -> Head:
+        """A fresh head of the generation that the question was embedded for; else ``OtherGeneration``."""
+        head = await asked.view.fresh()
+        if not asked.meant_for(head):
+            raise OtherGeneration
+        return head
+
     async def _completed(self, reading: _Reading) -> wire.RetrieveResponse | None:
         hits = await self._hits(reading)
         if hits is None or not await self._confirmed(reading, len(hits)):
             return None
         return self._answer(reading, hits)
 
-    async def _from_the_tail(self, asked: _Asked, away: IndexUnavailable) -> wire.RetrieveResponse | None:
+    async def _from_the_tail(self, asked: Asked, away: IndexUnavailable) -> wire.RetrieveResponse | None:
         """A strong read without the index, if the ledger shows that the index could add nothing; else the error."""
+        await self._head_for(asked)  # a generation that no longer serves may have been retired under the read
         for _ in range(ATTEMPTS_MAX if epochs.is_strong(asked.request) else 0):
-            head = await asked.view.fresh()
+            head = await self._head_for(asked)
             reading = _Reading(self, asked, head.epoch, head, head, None, tail_alone=True)
-            beyond = await beyond_the_tail(self._database, asked.view.info.corpus_id, reading.question, head.applied)
+            beyond = await beyond_the_tail(self._database, asked.info.corpus_id, reading.question, head.applied)
             if beyond is False:
                 return await self._completed(reading)
             if beyond:
@@ -192,13 +197,13 @@ class Retrieval:
             # The tail is too long since the head that the search went by; since the present one it may not be.
             return None
 
-    def _search_early(self, asked: _Asked) -> _Early | None:
+    def _search_early(self, asked: Asked) -> Early | None:
         """A strong read need not wait for the head to search: what the head says was touched is put right after."""
         request, basis = asked.request, asked.view.last
-        if not epochs.is_strong(request) or basis is None or basis.applied == 0:
+        if not epochs.is_strong(request) or basis is None or basis.applied == 0 or not asked.meant_for(basis):
             return None
-        search = self.search(asked.view.info, asked.at(basis.epoch), request.k + SEARCH_SLACK, may_hold_newer=False)
-        return _Early(basis, asyncio.ensure_future(search))
+        search = self.search(asked.info, asked.at(basis.epoch), request.k + SEARCH_SLACK, may_hold_newer=False)
+        return Early(basis, asyncio.ensure_future(search))
 
     async def _vector(self, info: CorpusInfo, request: wire.RetrieveRequest) -> NDArray[np.float32]:
         generation = info.generation
@@ -215,13 +220,13 @@ class Retrieval:
 
     async def overlays(self, reading: _Reading) -> list[Overlay]:
         """What the index cannot be trusted with; the first of two that hold a chunk is right."""
-        view, question, head = reading.view, reading.question, reading.head
+        info, question, head = reading.info, reading.question, reading.head
         tail = await self._tail_for(reading)
         if question.filter is None or head.payload_epoch <= question.epoch:
             return [tail]
-        limit, generation = self._limits.tail_rows_max, view.info.generation
+        limit, generation = self._limits.tail_rows_max, info.generation
         described = await chunks.redescribed(
-            self._database, view.info.corpus_id, generation.generation_id, question.epoch, limit + 1
+            self._database, info.corpus_id, generation.generation_id, question.epoch, limit + 1
         )
         if len(described) > limit:
             raise IndexLagging(f"the metadata of more than {limit} chunks has changed since epoch {question.epoch}")
@@ -230,7 +235,7 @@ class Retrieval:
     async def _tail_for(self, reading: _Reading) -> Overlay:
         applied = reading.basis.applied
         try:
-            return await self._tail(reading.view).cover(applied, reading.head.epoch)
+            return await self._tail(reading).cover(applied, reading.head.epoch)
         except IndexLagging:
             if reading.question.epoch > applied:
                 raise
@@ -238,7 +243,7 @@ class Retrieval:
 
     async def _small_tail(self, reading: _Reading) -> Overlay:
         """What counts of a tail that is too long, for a read of an applied epoch: what was born since does not."""
-        info, limit = reading.view.info, self._limits.tail_rows_max
+        info, limit = reading.info, self._limits.tail_rows_max
         changes = await chunks.changes_of_alive(
             self._database,
             info.corpus_id,
@@ -253,14 +258,14 @@ class Retrieval:
             )
         return overlay_of(changes, info.generation.distance, info.generation.dimensions)
 
-    def _tail(self, view: CorpusView) -> Tail:
-        """The tail of the corpus; it is let go of with the view."""
+    def _tail(self, reading: _Reading) -> Tail:
+        """The tail of the reading's generation; it is let go of with the view, or when another one is read."""
+        view, generation = reading.view, reading.info.generation
         tail = self._tails.get(view)
-        if tail is None:
-            generation = view.info.generation
+        if tail is None or tail.generation != generation.generation_id:
             tail = Tail(
                 self._database,
-                view.info.corpus_id,
+                reading.info.corpus_id,
                 generation.generation_id,
                 generation.distance,
                 generation.dimensions,
@@ -297,8 +302,9 @@ class Retrieval:
             return True
         last = await reading.view.fresh()
         epochs.check_horizon(question.epoch, last)
-        if last.applied < reading.basis.applied:
-            # The collection was lost and made anew: it may have held next to nothing when it was searched.
+        if last.generation != head.generation or last.applied < reading.basis.applied:
+            # The collection was lost and made anew: it may have held next to nothing when it was searched. Of one
+            # that no longer serves nobody says whether it was.
             return False
         # A filter may have met metadata that is newer than the epoch.
         return question.filter is None or last.payload_epoch == head.payload_epoch
@@ -306,7 +312,7 @@ class Retrieval:
     def _answer(self, reading: _Reading, hits: list[tuple[Match, ChunkRecord]]) -> wire.RetrieveResponse:
         epoch, head = reading.question.epoch, reading.head
         snapshot = Snapshot(
-            corpus=reading.view.info.corpus_id,
+            corpus=reading.info.corpus_id,
             epoch=epoch,
             chunk_ids=tuple(match.chunk_id for match, _ in hits),
             principals=fingerprint(reading.question.principals),
@@ -322,27 +328,7 @@ class Retrieval:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Early:
-    """A search that began before the head was known, and what it went by."""
-
-    basis: Head
-    matches: asyncio.Future[list[Match]]
-
-    def usable(self, head: Head) -> bool:
-        """Whether the tail since then can make up for what the search did not know."""
-        if self.basis.applied == head.applied:
-            return True
-        # Behind an applied epoch that has gone back, the collection is another one.
-        return self.basis.applied < head.applied and head.epoch - self.basis.applied <= EARLY_LAG_EPOCHS_MAX
-
-    def discard(self) -> None:
-        """Nobody waits for the matches any more, nor for the error in their place."""
-        self.matches.cancel()
-        self.matches.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-def _begun(retrieval: Retrieval, asked: _Asked, epoch: Epoch, head: Head, early: _Early | None) -> _Reading:
+def _begun(retrieval: Retrieval, asked: Asked, epoch: Epoch, head: Head, early: Early | None) -> _Reading:
     """A reading that goes by the early search, if there was one and it can be used."""
     if early is not None and early.usable(head):
         return _Reading(retrieval, asked, epoch, head, early.basis, early.matches)
@@ -355,7 +341,7 @@ class _Reading:
     def __init__(
         self,
         retrieval: Retrieval,
-        asked: _Asked,
+        asked: Asked,
         epoch: Epoch,
         head: Head,
         basis: Head,
@@ -364,6 +350,7 @@ class _Reading:
         tail_alone: bool = False,
     ) -> None:
         self.view = asked.view
+        self.info = asked.info
         self.k = asked.request.k
         self.question = asked.at(epoch)
         self.head = head
@@ -400,13 +387,13 @@ class _Reading:
         if self._tail_alone:
             return []
         newer = self.question.epoch < self.basis.applied
-        return await self._retrieval.search(self.view.info, self.question, limit, may_hold_newer=newer)
+        return await self._retrieval.search(self.info, self.question, limit, may_hold_newer=newer)
 
     async def _overlaid(self, found: Sequence[Match], limit: int) -> list[Match]:
         """The index's matches and the overlays', each chunk from whoever knows it best."""
         overlays = await self._retrieval.overlays(self)
         self.tail_rows = len(overlays[-1])
-        distance = self.view.info.generation.distance
+        distance = self.info.generation.distance
         candidates = without(found, overlays)
         for place, overlay in enumerate(overlays):
             put_aside = overlays[0] if place > 0 else None
@@ -435,7 +422,7 @@ class _Reading:
 
     def _allowed(self, record: ChunkRecord | None, chunk_id: ChunkId) -> ChunkRecord | None:
         """The record, if it may be shown: alive at the epoch, its text still there, readable today."""
-        corpus, epoch = self.view.info.corpus_id, self.question.epoch
+        corpus, epoch = self.info.corpus_id, self.question.epoch
         if record is None or record.text is None or not record.alive_at(epoch):
             self._retrieval.dropped("not_alive", chunk_id, corpus, epoch)
             return None

@@ -61,6 +61,18 @@ class Cause(StrEnum):
     ERASED = "erased"
 
 
+class GenerationState(StrEnum):
+    """What an index generation is there for."""
+
+    BUILDING = "building"
+    """It is being filled, to serve later."""
+    SERVING = "serving"
+    STANDBY = "standby"
+    """It has served, and is kept current so that one can go back to it."""
+    RETIRED = "retired"
+    """Its collection is gone, or about to be."""
+
+
 class DocumentStatus(StrEnum):
     """What a commit did to a document."""
 

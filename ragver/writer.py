@@ -14,7 +14,14 @@ from pydantic import TypeAdapter
 from ragver import wire
 from ragver.clock import Clock
 from ragver.embedding.registry import Embedders, as_vector, normalised
-from ragver.errors import CommitContention, CorpusNotFound, DocumentTooLarge, IdempotencyKeyReused, VectorInvalid
+from ragver.errors import (
+    CommitContention,
+    CorpusNotFound,
+    DocumentTooLarge,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    VectorInvalid,
+)
 from ragver.filters import check_metadata
 from ragver.ledger import commits
 from ragver.ledger.commits import Before, Logged, Record
@@ -22,13 +29,16 @@ from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Connection, Database
 from ragver.ledger.plan import DocumentPlan, Piece, PreparedOperation, PreparedPut, plan
 from ragver.ledger.statistics import Growth
-from ragver.liveness import Views
+from ragver.liveness import OtherGeneration, Views
 from ragver.splitting import split
 from ragver.telemetry import Metrics, Stages
+from ragver.types import CorpusId
 
 OPTIMISTIC_ATTEMPTS = 2
 """Commits tried without the lock before a writer who keeps being overtaken takes it."""
 LOCKED_ATTEMPTS_MAX = 8
+GENERATIONS_MAX = 4
+"""How many generations a commit is prepared for, one after the other, when each is cut over before it is written."""
 FENCE_MARGIN_MS = 50
 """Waited beyond the verdicts' time, for clocks that do not tick alike: 50 ms in a minute is 830 ppm."""
 THREAD_ABOVE_CHARACTERS = 50_000
@@ -128,15 +138,36 @@ class Writer:
     async def _commit(
         self, name: str, request: wire.CommitRequest, idempotency_key: str | None, stages: Stages
     ) -> tuple[Logged, bool, CorpusInfo]:
-        info = (await self._views.get(name)).info
         record = Record(request.actor, request.reason, idempotency_key, _request_hash(request))
+        for _ in range(GENERATIONS_MAX):
+            view = await self._views.get(name)
+            info = view.info
+            try:
+                return *await self._commit_to(info, request, record, stages), info
+            except OtherGeneration:
+                await view.fresh()
+            except InvalidRequest:
+                # It may have been committed when it did fit, or fit what the corpus has become meanwhile.
+                async with self._database.autocommit() as connection:
+                    earlier = await self._earlier(connection, info.corpus_id, record)
+                if earlier is not None:
+                    return earlier, True, info
+                now, _ = await self._views.fresh(name)
+                if now.info is info:
+                    raise
+        raise CommitContention("the corpus kept changing to other index generations; try again")
+
+    async def _commit_to(
+        self, info: CorpusInfo, request: wire.CommitRequest, record: Record, stages: Stages
+    ) -> tuple[Logged, bool]:
+        """The commit and whether it had been made before. Raises ``OtherGeneration`` if it has to be prepared anew."""
         with stages.stage("split"):
             operations = await self._prepared(info, request.ops)
         work = _Work(info, operations, record, {}, stages)
         for attempt in range(OPTIMISTIC_ATTEMPTS + LOCKED_ATTEMPTS_MAX):
             outcome = await self._attempt(work, locked=attempt >= OPTIMISTIC_ATTEMPTS)
             if outcome is not None:
-                return *outcome, info
+                return outcome
         raise CommitContention("other commits kept changing the same documents; try again")
 
     async def _attempt(self, work: _Work, *, locked: bool) -> tuple[Logged, bool] | None:
@@ -149,9 +180,11 @@ class Writer:
                 before = await commits.read_before(
                     connection, work.info.corpus_id, work.keys, with_hashes=work.has_puts
                 )
+                if before.generation != work.info.generation.generation_id:
+                    raise OtherGeneration
                 # After the documents: were it before, the same request could be applied in between, and this
                 # one be refused for what its twin did.
-                earlier = await self._earlier(connection, work)
+                earlier = await self._earlier(connection, work.info.corpus_id, work.record)
                 if earlier is not None:
                     return earlier, True
                 plans = plan(work.operations, before.documents, before.newest_versions, work.info.filterable)
@@ -168,19 +201,17 @@ class Writer:
     async def _write(
         self, connection: Connection, work: _Work, before: Before, plans: Sequence[DocumentPlan]
     ) -> tuple[Logged, bool] | None:
-        info = work.info
         with work.stages.stage("ledger"):
-            logged = await commits.write(
-                connection, info.corpus_id, info.generation.generation_id, before, plans, work.vectors, work.record
-            )
+            logged = await commits.write(connection, work.info.corpus_id, before, plans, work.vectors, work.record)
         return None if logged is None else (logged, False)
 
-    async def _earlier(self, connection: Connection, work: _Work) -> Logged | None:
-        key = work.record.idempotency_key
+    @staticmethod
+    async def _earlier(connection: Connection, corpus: CorpusId, record: Record) -> Logged | None:
+        key = record.idempotency_key
         if key is None:
             return None
-        earlier = await commits.find(connection, work.info.corpus_id, key)
-        if earlier is not None and earlier.request_hash != work.record.request_hash:
+        earlier = await commits.find(connection, corpus, key)
+        if earlier is not None and earlier.request_hash != record.request_hash:
             raise IdempotencyKeyReused(
                 f"the key {key!r} belongs to another request, epoch {earlier.epoch}; use a new key for a new request"
             )

@@ -64,7 +64,9 @@ class Change:
     acl: tuple[str, ...]
     metadata: dict[str, Any]
     vector: NDArray[np.float32] | None
-    """None once retention or erasure has removed it."""
+    """None once retention or erasure has removed it, or while the generation has yet to be given one."""
+    awaits_vector: bool = False
+    """The chunk can be read, and the generation has no vector of it yet."""
 
 
 class Described(NamedTuple):
@@ -130,6 +132,9 @@ _RECORDS_AT = text(f"""
 # A dead chunk has the metadata it died with: its document may have come back with other metadata since.
 _CHANGE_COLUMNS = f"""
     SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, e.vector,
+           e.vector IS NULL AND k.has_text AND (k.died_epoch IS NULL OR k.died_epoch > (
+               SELECT horizon FROM corpus WHERE id = :corpus
+           )) AS awaits_vector,
            CASE WHEN k.died_epoch IS NULL THEN d.metadata ELSE (
                SELECT metadata FROM document_version
                WHERE corpus_id = :corpus AND document_id = k.document_id AND died_epoch = k.died_epoch
@@ -146,7 +151,7 @@ _CHANGE_COLUMNS = f"""
 # Changes after a place in the order of (epoch, chunk).
 _CHANGES = text(f"""
     WITH k AS MATERIALIZED (
-        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        SELECT id, document_id, born_epoch, died_epoch, touched_epoch, text IS NOT NULL AS has_text FROM chunk
         WHERE corpus_id = :corpus AND (touched_epoch, id) > (:epoch, :chunk)
         ORDER BY touched_epoch, id LIMIT :limit
     )
@@ -156,7 +161,7 @@ _CHANGES = text(f"""
 # Of the changes after an applied epoch, those of chunks alive at an epoch.
 _CHANGES_OF_ALIVE = text(f"""
     WITH k AS MATERIALIZED (
-        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        SELECT id, document_id, born_epoch, died_epoch, touched_epoch, text IS NOT NULL AS has_text FROM chunk
         WHERE corpus_id = :corpus AND touched_epoch > :applied
           AND born_epoch <= :epoch AND (died_epoch IS NULL OR died_epoch > :epoch)
         ORDER BY touched_epoch, id LIMIT :limit
@@ -166,7 +171,8 @@ _CHANGES_OF_ALIVE = text(f"""
 
 # Chunks alive at an epoch whose document's filterable metadata is another one now.
 _REDESCRIBED = text("""
-    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, v.metadata, e.vector
+    SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, v.metadata, e.vector,
+           false AS awaits_vector
     FROM document d
     JOIN document_version v ON v.corpus_id = d.corpus_id AND v.document_id = d.id
         AND v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)
@@ -279,6 +285,7 @@ def _change(row: Row) -> Change:
         acl=tuple(row.acl),
         metadata=row.metadata,
         vector=None if row.vector is None else np.frombuffer(row.vector, dtype="<f4"),
+        awaits_vector=row.awaits_vector,
     )
 
 

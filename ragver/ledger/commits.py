@@ -6,7 +6,8 @@ commit, and a slow transaction becomes visible after a faster one with a higher 
 by updating the corpus row. The row lock is held until the commit, so the next epoch is issued after it.
 
 The update also says which epoch it expects to follow. That makes it a compare-and-set: if another commit came
-between reading the documents and writing the plan, nothing is written, and the plan is made again. Splitting
+between reading the documents and writing the plan, nothing is written, and the plan is made again. It also names
+the generation that its vectors are for: a cut-over in between is noticed the same way. Splitting
 and embedding happen before, outside any lock. ``lock`` serves the writer who keeps being overtaken.
 
 Each commit is chained to the one before it; what the chain is made of is in ``ragver.ledger.chain``.
@@ -43,6 +44,8 @@ class Before:
     """What the ledger held when the commit was planned."""
 
     head: Epoch
+    generation: GenerationId
+    """The one that served, and so the one whose vectors a commit has to bring."""
     hash: bytes
     documents: list[DocumentState]
     newest_versions: dict[str, int]
@@ -77,7 +80,7 @@ _LOGGED = text("""
 # Head, last hash, and for each key the document that lives under it or was the last to do so. One statement,
 # so all of it is of one moment; the compare-and-set notices if that moment has passed.
 _BEFORE = text("""
-    SELECT c.epoch AS head, l.hash, k.key, d.id, d.version, d.alive, d.acl, d.metadata, v.title, v.uri,
+    SELECT c.epoch AS head, c.generation_id, l.hash, k.key, d.id, d.version, d.alive, d.acl, d.metadata, v.title, v.uri,
            CASE WHEN d.alive THEN v.chunk_ids ELSE '{}' END AS chunk_ids,
            (SELECT max(version) FROM document_version
              WHERE corpus_id = c.id AND key = k.key) AS newest_version
@@ -116,7 +119,8 @@ _NEW_IDS = text("""
 # Keeps every other commit of the corpus out until the transaction ends.
 _LOCK = text("SELECT 1 FROM corpus WHERE id = :corpus FOR NO KEY UPDATE")
 
-# The whole commit. Every part hangs on `head`, which is empty when the expected epoch is no longer the head.
+# The whole commit. Every part hangs on `head`, which is empty when the expected epoch is no longer the head, or
+# when there was a cut-over: the vectors are then those of a generation that does not serve.
 # An access list holds for old snapshots too, so a new one touches the dead chunks that these can still read.
 _WRITE = text("""
     WITH head AS (
@@ -124,7 +128,7 @@ _WRITE = text("""
             epoch = epoch + 1,
             last_committed_at = greatest(clock_timestamp(), last_committed_at),
             payload_epoch = CASE WHEN :payload_changed THEN epoch + 1 ELSE payload_epoch END
-        WHERE id = :corpus AND epoch = :expected
+        WHERE id = :corpus AND epoch = :expected AND generation_id = :generation
         RETURNING id, epoch, horizon, last_committed_at AS committed_at
     ), deaths AS (
         UPDATE chunk SET died_epoch = head.epoch, touched_epoch = head.epoch, cause = dead.cause
@@ -213,6 +217,7 @@ async def read_before(connection: Connection, corpus: CorpusId, keys: Iterable[s
     hashes = await _content_hashes(connection, corpus, chunk_ids) if with_hashes else {}
     return Before(
         head=Epoch(rows[0].head),
+        generation=GenerationId(rows[0].generation_id),
         hash=rows[0].hash or HASH_BEFORE_FIRST,
         documents=[_document_state(row, hashes) for row in rows if row.id is not None],
         newest_versions={row.key: row.newest_version for row in rows if row.newest_version is not None},
@@ -254,15 +259,15 @@ async def known_vectors(
 async def write(
     connection: Connection,
     corpus: CorpusId,
-    generation: GenerationId,
     before: Before,
     plans: Sequence[DocumentPlan],
     vectors: Vectors,
     record: Record,
 ) -> Logged | None:
-    """Commit the plans as the epoch after ``before.head``; None, and nothing written, if that is taken.
+    """Commit the plans as the epoch after ``before.head``; None, and nothing written, if that is taken or another
+    generation serves by now.
 
-    `vectors` holds one for every chunk that is born.
+    `vectors` holds one for every chunk that is born, made for ``before.generation``.
     """
     changed = [plan for plan in plans if plan.changed]
     await _assign_ids(connection, changed)
@@ -270,7 +275,7 @@ async def write(
     documents = [answer.model_dump(mode="json") for answer in answers]
     parameters = {
         "corpus": corpus,
-        "generation": generation,
+        "generation": before.generation,
         "expected": before.head,
         "payload_changed": any(plan.payload_changed for plan in changed),
         **_chunk_columns(changed, vectors),

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from ragver import wire
 from ragver.errors import CorpusExists, CorpusNotFound
 from ragver.ledger.database import Connection, Database, Row
-from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId
+from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId, GenerationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class CorpusInfo:
-    """What does not change while a corpus exists, and its serving generation."""
+    """What does not change while a corpus exists, and the generation that served when this was read."""
 
     corpus_id: CorpusId
     name: str
@@ -57,8 +57,10 @@ class Head:
     horizon: Epoch
     payload_epoch: Epoch
     """The newest epoch that changed access or filterable metadata of chunks that lived on."""
+    generation: GenerationId
+    """The generation that serves."""
     applied: Epoch
-    """The epoch up to which the serving generation's index holds every change."""
+    """The epoch up to which that generation's index holds every change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,45 +71,49 @@ class Figures:
 
 
 _INSERT = text("""
-    INSERT INTO corpus (name, embedding, filterable, retention_s, verdict_ttl_ms)
-    VALUES (:name, CAST(:embedding AS jsonb), CAST(:filterable AS jsonb), :retention_s, :verdict_ttl_ms)
-    RETURNING id
+    INSERT INTO corpus (name, generation_id, filterable, retention_s, verdict_ttl_ms)
+    VALUES (:name, nextval(pg_get_serial_sequence('index_generation', 'id')), CAST(:filterable AS jsonb),
+            :retention_s, :verdict_ttl_ms)
+    RETURNING id, generation_id
 """)
 
 # A collection's name tells the generation, and the ledger, since several ledgers may share an index.
-_INSERT_GENERATION = text("""
+INSERT_GENERATION = text("""
     INSERT INTO index_generation (corpus_id, id, embedding, collection, state)
     SELECT CAST(:corpus AS bigint), fresh.id, CAST(:embedding AS jsonb),
-           'ragver_' || left(replace(CAST(ledger.id AS text), '-', ''), 12) || '_g' || fresh.id, 'serving'
-    FROM ledger, (SELECT nextval(pg_get_serial_sequence('index_generation', 'id')) AS id) AS fresh
+           'ragver_' || left(replace(CAST(ledger.id AS text), '-', ''), 12) || '_g' || fresh.id, :state
+    FROM ledger, (SELECT coalesce(CAST(:generation AS bigint),
+                                  nextval(pg_get_serial_sequence('index_generation', 'id'))) AS id) AS fresh
+    RETURNING id
 """)
 
-_INFO_COLUMNS = """
+_SERVING = "FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.id = c.generation_id"
+
+_INFO_COLUMNS = f"""
     c.id, c.name, c.filterable, c.retention_s, c.verdict_ttl_ms, c.created_at,
     g.id AS generation_id, g.collection, g.embedding
-    FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.state = 'serving'
+    {_SERVING}
 """
 
 # One corpus by its name.
 _INFO = text(f"SELECT {_INFO_COLUMNS} WHERE c.name = :name")
 
+# One corpus by its id.
+_INFO_BY_ID = text(f"SELECT {_INFO_COLUMNS} WHERE c.id = :corpus")
+
 # Every corpus, by name.
 _INFOS = text(f"SELECT {_INFO_COLUMNS} ORDER BY c.name")
 
 # The head: what every read and every verdict begins with.
-_HEAD = text("""
-    SELECT c.epoch, c.horizon, c.payload_epoch, g.applied_epoch
-    FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.state = 'serving'
-    WHERE c.id = :corpus
-""")
+_HEAD_COLUMNS = "c.epoch, c.horizon, c.payload_epoch, c.generation_id, g.applied_epoch"
+_HEAD = text(f"SELECT {_HEAD_COLUMNS} {_SERVING} WHERE c.id = :corpus")
 
 # Head and sizes.
-_FIGURES = text("""
-    SELECT c.epoch, c.horizon, c.payload_epoch, g.applied_epoch,
+_FIGURES = text(f"""
+    SELECT {_HEAD_COLUMNS},
            (SELECT count(*) FROM document WHERE corpus_id = c.id AND alive) AS documents,
            (SELECT count(*) FROM chunk WHERE corpus_id = c.id AND died_epoch IS NULL) AS chunks
-    FROM corpus c JOIN index_generation g ON g.corpus_id = c.id AND g.state = 'serving'
-    WHERE c.id = :corpus
+    {_SERVING} WHERE c.id = :corpus
 """)
 
 # The newest epoch committed by a time. FOR SHARE waits for a commit in flight, whose time may already lie
@@ -123,7 +129,17 @@ _EPOCH_COMMITTED_BY = text("""
 
 _LEDGER_ID = text("SELECT id FROM ledger")
 
+# What the index has to forget with a corpus.
+_DROP_COLLECTIONS = text("""
+    INSERT INTO dropped_collection (corpus_id, generation_id, collection, embedding)
+    SELECT corpus_id, id, collection, embedding FROM index_generation WHERE corpus_id = :corpus
+    ON CONFLICT DO NOTHING
+    RETURNING generation_id, collection, embedding
+""")
+
+# The generations first: without one, nobody can add a vector any more.
 _TABLES_WITH_CORPUS = (
+    "index_generation",
     "pin",
     "erasure",
     "embedding",
@@ -131,7 +147,6 @@ _TABLES_WITH_CORPUS = (
     "document_version",
     "document",
     "commit_log",
-    "index_generation",
 )
 
 
@@ -154,13 +169,13 @@ async def create(database: Database, wanted: wire.CorpusCreate, embedding: wire.
 async def _insert(connection: Connection, wanted: wire.CorpusCreate, embedding: wire.Embedding) -> None:
     parameters = {
         "name": wanted.name,
-        "embedding": embedding.model_dump_json(),
         "filterable": json.dumps(wanted.filterable),
         "retention_s": wanted.retention_s,
         "verdict_ttl_ms": wanted.verdict_ttl_ms,
     }
     (made,) = await connection.fetch(_INSERT, parameters)
-    await connection.fetch(_INSERT_GENERATION, {"corpus": made.id, "embedding": parameters["embedding"]})
+    generation = {"corpus": made.id, "generation": made.generation_id, "state": GenerationState.SERVING.value}
+    await connection.fetch(INSERT_GENERATION, {**generation, "embedding": embedding.model_dump_json()})
 
 
 async def get(database: Database, name: str) -> CorpusInfo:
@@ -171,19 +186,29 @@ async def get(database: Database, name: str) -> CorpusInfo:
     return _info(rows[0])
 
 
+async def by_id(database: Database, corpus: CorpusId) -> CorpusInfo:
+    """The corpus with this id as it is now. Raises ``CorpusNotFound``."""
+    return _info(await _one(database, _INFO_BY_ID, corpus))
+
+
 async def all_of(database: Database) -> list[CorpusInfo]:
     """Every corpus, by name."""
     return [_info(row) for row in await database.fetch(_INFOS)]
 
 
-async def delete(database: Database, corpus: CorpusId) -> None:
-    """Remove a corpus and everything of it from the ledger; its collection is the caller's to drop."""
+async def delete(database: Database, corpus: CorpusId) -> list[Generation]:
+    """Remove a corpus and everything of it from the ledger.
+
+    Its generations, whose collections the caller can drop; should he not come to it, the ledger remembers them.
+    """
     async with database.transaction() as connection:
         # The lock first: a commit in flight ends before, and a later one finds no corpus.
         await connection.fetch(text("SELECT 1 FROM corpus WHERE id = :corpus FOR UPDATE"), {"corpus": corpus})
+        dropped = await connection.fetch(_DROP_COLLECTIONS, {"corpus": corpus})
         for table in _TABLES_WITH_CORPUS:
             await connection.fetch(text(f"DELETE FROM {table} WHERE corpus_id = :corpus"), {"corpus": corpus})
         await connection.fetch(text("DELETE FROM corpus WHERE id = :corpus"), {"corpus": corpus})
+    return [generation_of(row) for row in dropped]
 
 
 async def head(database: Database, corpus: CorpusId) -> Head:
@@ -215,7 +240,13 @@ async def _one(database: Database, statement: Any, corpus: CorpusId) -> Row:
 
 
 def _head(row: Row) -> Head:
-    return Head(Epoch(row.epoch), Epoch(row.horizon), Epoch(row.payload_epoch), Epoch(row.applied_epoch))
+    return Head(
+        epoch=Epoch(row.epoch),
+        horizon=Epoch(row.horizon),
+        payload_epoch=Epoch(row.payload_epoch),
+        generation=GenerationId(row.generation_id),
+        applied=Epoch(row.applied_epoch),
+    )
 
 
 def _info(row: Row) -> CorpusInfo:
@@ -226,7 +257,10 @@ def _info(row: Row) -> CorpusInfo:
         retention_s=row.retention_s,
         verdict_ttl_ms=row.verdict_ttl_ms,
         created_at=row.created_at,
-        generation=Generation(
-            GenerationId(row.generation_id), row.collection, wire.Embedding.model_validate(row.embedding)
-        ),
+        generation=generation_of(row),
     )
+
+
+def generation_of(row: Row) -> Generation:
+    """The generation in the columns `generation_id`, `collection` and `embedding`."""
+    return Generation(GenerationId(row.generation_id), row.collection, wire.Embedding.model_validate(row.embedding))

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from ragver import wire
-from ragver.ledger.corpora import Generation
+from ragver.ledger.corpora import Generation, generation_of
 from ragver.ledger.database import Connection, Database, Row
-from ragver.types import CorpusId, Epoch, FieldType, GenerationId
+from ragver.types import CorpusId, Epoch, FieldType, GenerationId, GenerationState
 
 # Advisory locks live in one space per database: this half keeps ours apart from other programs'.
 LEADER_LOCK_CLASS = 0x72616776
@@ -31,14 +30,19 @@ class Leadership:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A generation and how far it is behind its corpus."""
+    """A generation that has points, and how far it is behind its corpus."""
 
     corpus: CorpusId
     corpus_name: str
     head: Epoch
     filterable: Mapping[str, FieldType]
     generation: Generation
+    state: GenerationState
     applied: Epoch
+    verified: Epoch | None
+    """The epoch at which the whole collection was found equal to the ledger; None if it was not compared yet."""
+    problem: str | None
+    """Why it does not get on, if it does not."""
 
 
 # Session-level: PostgreSQL itself lets go when the leader's connection ends, however the leader ended.
@@ -54,16 +58,18 @@ _BEGIN_TERM = text("""
     WHERE corpus_id = :corpus AND id = :generation RETURNING leader_term
 """)
 
-# Every generation that has to follow its corpus.
+# Every generation that has to follow its corpus, those that serve first.
 _STANDINGS = text("""
-    SELECT c.id AS corpus_id, c.name, c.epoch, c.filterable, g.id, g.collection, g.embedding, g.applied_epoch
+    SELECT c.id AS corpus_id, c.name, c.epoch, c.filterable, g.id AS generation_id, g.collection, g.embedding,
+           g.state, g.applied_epoch, g.verified_epoch, g.problem
     FROM index_generation g JOIN corpus c ON c.id = g.corpus_id
-    WHERE g.state IN ('building', 'serving') ORDER BY g.id
+    WHERE g.state <> 'retired' ORDER BY g.state <> 'serving', g.id
 """)
 
-# How far a generation is, as long as the term lasts.
+# How far a generation is, as long as the term lasts and it is not retired.
 _APPLIED = text("""
-    SELECT applied_epoch FROM index_generation WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term
+    SELECT applied_epoch FROM index_generation
+    WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term AND state <> 'retired'
 """)
 
 # Conditional on the term, and never backwards.
@@ -73,9 +79,9 @@ _ADVANCE = text("""
     RETURNING applied_epoch
 """)
 
-# The collection was found empty: nothing is applied.
+# The collection was found empty, or not equal to the ledger: nothing is applied.
 _RESET = text("""
-    UPDATE index_generation SET applied_epoch = 0
+    UPDATE index_generation SET applied_epoch = 0, verified_epoch = NULL
     WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term
     RETURNING applied_epoch
 """)
@@ -118,7 +124,8 @@ async def elections(database: Database) -> AsyncIterator[Elections]:
 
 
 async def all_of(database: Database) -> list[Standing]:
-    """Every generation that is kept up to date, with how far it is."""
+    """Every generation that has points and is kept up to date, with how far it is: those that serve first, then
+    those that are building or stand by."""
     return [_standing(row) for row in await database.fetch(_STANDINGS)]
 
 
@@ -147,8 +154,11 @@ def _standing(row: Row) -> Standing:
         corpus_name=row.name,
         head=Epoch(row.epoch),
         filterable={name: FieldType(kind) for name, kind in row.filterable.items()},
-        generation=Generation(GenerationId(row.id), row.collection, wire.Embedding.model_validate(row.embedding)),
+        generation=generation_of(row),
+        state=GenerationState(row.state),
         applied=Epoch(row.applied_epoch),
+        verified=None if row.verified_epoch is None else Epoch(row.verified_epoch),
+        problem=row.problem,
     )
 
 

@@ -68,11 +68,13 @@ corpus = Table(
     # The newest epoch that changed access or filterable metadata of chunks that lived on.
     Column("payload_epoch", BigInteger, server_default=text("0"), nullable=False),
     Column("last_committed_at", DateTime(timezone=True)),
-    Column("embedding", JSONB, nullable=False),
     Column("filterable", JSONB, nullable=False),
     Column("retention_s", BigInteger),
     Column("verdict_ttl_ms", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    # The generation that serves. Here and not only there, so that a commit's compare-and-set notices a cut-over:
+    # of what a statement reads, only the row that it waited to lock is read again.
+    Column("generation_id", BigInteger, nullable=False),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("name"),
 )
@@ -192,15 +194,43 @@ index_generation = Table(
     Column("applied_epoch", BigInteger, server_default=text("0"), nullable=False),
     Column("leader_term", BigInteger, server_default=text("0"), nullable=False),
     Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    # The epoch at which the whole collection was found equal to the ledger, before it first served.
+    Column("verified_epoch", BigInteger),
+    # Why it does not get on, for people; NULL while it does.
+    Column("problem", Text),
     PrimaryKeyConstraint("corpus_id", "id"),
     UniqueConstraint("collection"),
-    CheckConstraint("state IN ('building', 'serving', 'retired')", name="state"),
-    Index(
-        "index_generation_serving",
-        "corpus_id",
-        unique=True,
-        postgresql_where=text("state = 'serving'"),
+    CheckConstraint("state IN ('building', 'serving', 'standby', 'retired')", name="state"),
+    # Deferred, because a cut-over swaps two generations in one statement.
+    ExcludeConstraint(
+        ("corpus_id", "="),
+        where=text("state = 'serving'"),
+        using="btree",
+        deferrable=True,
+        initially="DEFERRED",
+        name="index_generation_one_serving",
     ),
+    ExcludeConstraint(
+        ("corpus_id", "="),
+        where=text("state IN ('building', 'standby')"),
+        using="btree",
+        deferrable=True,
+        initially="DEFERRED",
+        name="index_generation_one_beside",
+    ),
+)
+
+# Collections that no generation has any more, and that the index may still hold: ledger and index cannot forget
+# in one transaction, so what the index has to forget is remembered here until it surely has.
+dropped_collection = Table(
+    "dropped_collection",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("generation_id", BigInteger, nullable=False),
+    Column("collection", Text, nullable=False),
+    Column("embedding", JSONB, nullable=False),
+    Column("dropped_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "generation_id"),
 )
 
 embedding = Table(

@@ -83,7 +83,7 @@ async def test_g03_bounding_the_tail_by_a_later_applied_epoch_loses_chunks(
     stopped: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The anomaly: the applied epoch of the fresh head in place of the one from before the search."""
-    monkeypatch.setattr("ragver.retrieval._Early.usable", lambda self, head: True)
+    monkeypatch.setattr("ragver.reading.Early.usable", lambda self, head: True)
     services, index = watched(stopped)
     await commit(services, CORPUS, put("a", chunks=[chunk("a1", 1)]))
     await index_all(services)
