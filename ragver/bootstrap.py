@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ragver.answers import Answers
 from ragver.catalog import Catalog
 from ragver.clock import Clock, SystemClock
 from ragver.embedded.datadir import DataDir
@@ -41,6 +42,7 @@ class Services:
     writer: Writer
     retrieval: Retrieval
     validation: Validation
+    answers: Answers
     metrics: Metrics
     publish: Callable[[str], None]
     """Tell whoever looks at the data directory under which URL this process serves."""
@@ -91,6 +93,7 @@ async def _assemble(
 ) -> Services:
     views = Views(database)
     tokens = SnapshotTokens(stores.secret, await corpora.ledger_id(database))
+    validation = Validation(views, tokens, clock, metrics)
     limits = Limits(settings.tail_rows_max, settings.index_wait_ms_max / 1000)
     return Services(
         settings=settings,
@@ -100,7 +103,8 @@ async def _assemble(
         catalog=Catalog(database, stores.index, views, settings.embedding_provider),
         writer=Writer(database, views, embedders, clock, settings.document_bytes_max, metrics, indexer.wake),
         retrieval=Retrieval(database, stores.index, views, embedders, tokens, clock, limits, metrics),
-        validation=Validation(views, tokens, clock, metrics),
+        validation=validation,
+        answers=Answers(database, views, validation, clock, metrics),
         metrics=metrics,
         publish=stores.publish,
     )

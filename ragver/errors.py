@@ -5,10 +5,10 @@ RagverError
 │   ├── InvalidText, DocumentTooLarge, RequestTooLarge, VectorInvalid, FieldInvalid, FilterInvalid
 │   ├── SnapshotInvalid, SnapshotForeign, EpochAhead, TimeAhead, QueryNotEmbeddable
 │   └── IdempotencyKeyReused
-├── NotFound                  CorpusNotFound, DocumentNotFound, CommitNotFound
-├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed
+├── NotFound                  CorpusNotFound, DocumentNotFound, CommitNotFound, AnswerNotFound
+├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, AnswerIdTaken
 ├── SnapshotExpired           the horizon has passed the epoch
-├── Busy                      CommitContention, IndexLagging: try again
+├── Busy                      CommitContention, IndexLagging, AnswerContention, AnswersUnsettled: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
 ├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid,
 │                             IndexUnsupported
@@ -99,6 +99,10 @@ class DocumentNotFound(NotFound):
     code, title = "document_not_found", "There is no such document"
 
 
+class AnswerNotFound(NotFound):
+    code, title = "answer_not_found", "There is no such recorded answer"
+
+
 class Conflict(RagverError):
     code, status, title = "conflict", 409, "The request does not fit the present state"
 
@@ -119,6 +123,10 @@ class PreconditionFailed(Conflict):
     code, status, title = "precondition_failed", 412, "The If-Match precondition does not hold"
 
 
+class AnswerIdTaken(Conflict):
+    code, title = "answer_id_taken", "The answer's id belongs to another reader's answer"
+
+
 class SnapshotExpired(RagverError):
     code, status, title = "snapshot_expired", 410, "The snapshot can no longer be read"
 
@@ -133,6 +141,14 @@ class CommitContention(Busy):
 
 class IndexLagging(Busy):
     code, title = "index_lagging", "The index lags too far behind"
+
+
+class AnswerContention(Busy):
+    code, title = "answer_contention", "What the answer rests on kept changing while it was to be recorded"
+
+
+class AnswersUnsettled(Busy):
+    code, title = "answers_unsettled", "An answer is still being recorded"
 
 
 class Unavailable(RagverError):

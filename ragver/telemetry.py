@@ -44,6 +44,12 @@ class Metrics:
         self.citations = Counter(
             "ragver_citations_total", "Checked citations by status", ["status"], registry=self.registry
         )
+        self.answers = Counter(
+            "ragver_answers_recorded_total",
+            "Validations put on record, by verdict",
+            ["decision"],
+            registry=self.registry,
+        )
         self.lag_epochs = Gauge(
             "ragver_index_lag_epochs", "Epochs between head and applied epoch", ["corpus"], registry=self.registry
         )

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
 from ragver import validator, wire
 from ragver.clock import Clock
 from ragver.errors import EpochAhead, SnapshotExpired
 from ragver.ledger.chunks import ChunkRecord
+from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.liveness import Views
 from ragver.telemetry import Metrics
-from ragver.tokens import SnapshotTokens
+from ragver.tokens import Snapshot, SnapshotTokens
 from ragver.types import CitationStatus, Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A request, what it was checked against, and the verdict."""
+
+    info: CorpusInfo
+    head: Head
+    snapshot: Snapshot
+    question: validator.Question
+    verdict: validator.Verdict
+    checked_at: datetime
 
 
 class Validation:
@@ -29,6 +46,10 @@ class Validation:
         Raises ``CorpusNotFound``, ``SnapshotInvalid``, ``SnapshotForeign``, ``SnapshotExpired`` or
         ``LedgerUnavailable``: a check that cannot be made is never a pass.
         """
+        return self.answer(await self.examine(name, request))
+
+    async def examine(self, name: str, request: wire.ValidateRequest) -> Examined:
+        """The verdict and all that it rests on; raises what ``validate`` does."""
         view, head = await self._views.fresh(name)
         snapshot = self._tokens.read(request.snapshot, view.info.corpus_id)
         if snapshot.epoch < head.horizon:
@@ -37,18 +58,23 @@ class Validation:
             raise EpochAhead(f"the snapshot's epoch {snapshot.epoch} has not been issued; the head is {head.epoch}")
         question = validator.Question.of(request, snapshot.chunk_ids)
         records = await view.records(question.wanted)
-        facts = {chunk_id: _facts(record) for chunk_id, record in records.items()}
-        verdict = validator.decide(question, facts)
+        verdict = validator.decide(question, {chunk_id: facts(record) for chunk_id, record in records.items()})
+        return Examined(view.info, head, snapshot, question, verdict, self._clock.now())
+
+    def answer(self, examined: Examined, **more: Any) -> wire.ValidateResponse:
+        """What the client is told, and `more`; the verdict is counted."""
+        verdict = examined.verdict
         self._count(verdict)
-        redacted = {} if verdict.answer is None else {"answer": verdict.answer}
+        if verdict.answer is not None:
+            more["answer"] = verdict.answer
         return wire.ValidateResponse(
             verdict=verdict.decision,
-            epoch=head.epoch,
-            snapshot_epoch=snapshot.epoch,
-            checked_at=self._clock.now(),
-            valid_for_ms=view.info.verdict_ttl_ms,
+            epoch=examined.head.epoch,
+            snapshot_epoch=examined.snapshot.epoch,
+            checked_at=examined.checked_at,
+            valid_for_ms=examined.info.verdict_ttl_ms,
             citations=verdict.citations,
-            **redacted,
+            **more,
         )
 
     def _count(self, verdict: validator.Verdict) -> None:
@@ -57,7 +83,8 @@ class Validation:
             self._citations[citation.status].inc()
 
 
-def _facts(record: ChunkRecord) -> validator.ChunkFacts:
+def facts(record: ChunkRecord) -> validator.ChunkFacts:
+    """What the validator wants to know of a chunk."""
     return validator.ChunkFacts(
         chunk_id=record.chunk_id,
         born_epoch=record.born_epoch,

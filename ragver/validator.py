@@ -73,6 +73,10 @@ class Citation:
     quote: str | None
     spans: tuple[Span, ...] = ()
     """Where the answer's markers name it."""
+    named: bool = True
+    """False for a hit that only scope `context` brings in."""
+    misquoted: bool = False
+    """What was found of its quote before, where that is not at hand any more."""
 
     @property
     def name(self) -> Name:
@@ -144,12 +148,14 @@ def _citations(request: wire.ValidateRequest, hits: tuple[ChunkId, ...]) -> Iter
         refs.setdefault((_name(explicit.ref, explicit.chunk_id, hits), explicit.quote), explicit.ref)
     named = {name for name, _ in refs}
     refs |= {(name, None): place.ref for name, place in places.items() if name not in named}
-    if request.scope is Scope.CONTEXT:
-        named |= places.keys()
-        refs |= {((None, hit), None): ref for ref, hit in enumerate(hits, 1) if (None, hit) not in named}
+    named |= places.keys()
     for (name, quote), ref in refs.items():
         spans = tuple(places[name].spans) if name in places else ()
         yield Citation(ref, name[1], quote, spans)
+    for ref, hit in enumerate(hits, 1) if request.scope is Scope.CONTEXT else ():
+        if (None, hit) not in named:
+            named.add((None, hit))
+            yield Citation(ref, hit, None, named=False)
 
 
 def _places(answer: str, hits: tuple[ChunkId, ...]) -> dict[Name, _Place]:
@@ -211,9 +217,13 @@ class _Judge:
             return CitationStatus.SUPERSEDED if known.document_alive else CitationStatus.DELETED
         if known.chunk_id not in self._refs:
             return CitationStatus.NOT_RETRIEVED
-        if citation.quote is not None and not (known.text and quotes.contains(known.text, citation.quote)):
+        if citation.misquoted or not self._says(known, citation.quote):
             return CitationStatus.MISQUOTED
         return CitationStatus.LIVE
+
+    @staticmethod
+    def _says(known: ChunkFacts, quote: str | None) -> bool:
+        return quote is None or (known.text is not None and quotes.contains(known.text, quote))
 
     def verdict(self, citation: Citation, status: CitationStatus) -> wire.CitationVerdict:
         """What the reader is told: of a document that is not open to it, nothing."""

@@ -1,5 +1,42 @@
 -- The ledger's tables. Written by `python -m schema.dump` from the migrations; do not edit.
 
+CREATE TABLE public.answer (
+    corpus_id bigint NOT NULL,
+    id bigint NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    validated_at timestamp with time zone DEFAULT now() NOT NULL,
+    snapshot_epoch bigint NOT NULL,
+    epoch bigint NOT NULL,
+    verdict text NOT NULL,
+    policy text NOT NULL,
+    scope text NOT NULL,
+    validations integer DEFAULT 1 NOT NULL,
+    delivered_epoch bigint,
+    delivered_at timestamp with time zone,
+    reader text NOT NULL,
+    labels bytea[] NOT NULL
+);
+
+CREATE TABLE public.answer_citation (
+    corpus_id bigint NOT NULL,
+    answer_id bigint NOT NULL,
+    chunk_id bigint,
+    ref bigint,
+    status text,
+    cited_epoch bigint,
+    rested_epoch bigint
+);
+
+ALTER TABLE public.answer ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.answer_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.chunk (
     corpus_id bigint NOT NULL,
     id bigint NOT NULL,
@@ -174,6 +211,15 @@ ALTER TABLE public.pin ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+ALTER TABLE ONLY public.answer_citation
+    ADD CONSTRAINT answer_citation_corpus_id_answer_id_chunk_id_ref_key UNIQUE NULLS NOT DISTINCT (corpus_id, answer_id, chunk_id, ref);
+
+ALTER TABLE ONLY public.answer
+    ADD CONSTRAINT answer_corpus_id_key_key UNIQUE (corpus_id, key);
+
+ALTER TABLE ONLY public.answer
+    ADD CONSTRAINT answer_pkey PRIMARY KEY (corpus_id, id);
+
 ALTER TABLE ONLY public.chunk
     ADD CONSTRAINT chunk_pkey PRIMARY KEY (corpus_id, id);
 
@@ -222,11 +268,17 @@ ALTER TABLE ONLY public.ledger
 ALTER TABLE ONLY public.pin
     ADD CONSTRAINT pin_pkey PRIMARY KEY (corpus_id, id);
 
+CREATE INDEX answer_citation_corpus_id_chunk_id_answer_id_idx ON public.answer_citation USING btree (corpus_id, chunk_id, answer_id);
+
+CREATE INDEX answer_corpus_id_validated_at_idx ON public.answer USING btree (corpus_id, validated_at);
+
 CREATE INDEX chunk_corpus_id_content_hash_idx ON public.chunk USING btree (corpus_id, content_hash);
 
 CREATE INDEX chunk_corpus_id_document_id_idx ON public.chunk USING btree (corpus_id, document_id);
 
 CREATE INDEX chunk_corpus_id_touched_epoch_id_idx ON public.chunk USING btree (corpus_id, touched_epoch, id);
+
+CREATE INDEX chunk_deaths ON public.chunk USING btree (corpus_id, died_epoch, id) WHERE (died_epoch IS NOT NULL);
 
 CREATE INDEX chunk_removable ON public.chunk USING btree (corpus_id, died_epoch, id) WHERE ((died_epoch IS NOT NULL) AND (text IS NOT NULL));
 
@@ -237,6 +289,8 @@ CREATE UNIQUE INDEX commit_log_idempotency_key ON public.commit_log USING btree 
 CREATE INDEX document_corpus_id_key_idx ON public.document USING btree (corpus_id, key);
 
 CREATE INDEX document_corpus_id_touched_epoch_idx ON public.document USING btree (corpus_id, touched_epoch);
+
+CREATE INDEX document_version_corpus_id_born_epoch_idx ON public.document_version USING btree (corpus_id, born_epoch);
 
 CREATE INDEX document_version_corpus_id_key_version_idx ON public.document_version USING btree (corpus_id, key, version);
 

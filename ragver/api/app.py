@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from ragver import __version__
 from ragver.api import problems
 from ragver.api.limits import BodyLimit
-from ragver.api.routers import commits, corpora, documents, health, retrieval, validation
+from ragver.api.routers import answers, commits, corpora, documents, health, retrieval, validation
 from ragver.bootstrap import Services
 from ragver.wire import Problem
 
@@ -30,6 +30,7 @@ TAGS = [
     {"name": "documents", "description": "Documents one at a time, at any epoch that can still be read."},
     {"name": "retrieval", "description": "Passages at one epoch."},
     {"name": "validation", "description": "The check in front of every answer."},
+    {"name": "answers", "description": "Answers on record: may they be served again, and what of them has died since."},
     {"name": "operations", "description": "Liveness, readiness, metrics."},
 ]
 
@@ -69,7 +70,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     problems.install(app)
     app.add_middleware(BodyLimit, bytes_max=request_bytes_max)
     # Routes are tried in this order, so the two that stand in front of every answer come first.
-    for router in (validation, retrieval, corpora, commits, documents):
+    for router in (validation, retrieval, corpora, commits, documents, answers):
         app.include_router(router.router, prefix="/v1", responses={404: _ERRORS[404]})
     app.include_router(health.router)
     return app

@@ -92,6 +92,11 @@ def validate(
     ] = None,
     policy: Annotated[Policy, typer.Option(help="What a bad citation does.")] = Policy.STRICT,
     scope: Annotated[Scope, typer.Option(help="Check what is cited, or all that was retrieved.")] = Scope.CITED,
+    record: Annotated[bool, typer.Option("--record", help="Keep what the answer rests on, for recalls.")] = False,
+    answer_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="With --record: under this id; a new one if not given.", show_default=False),
+    ] = None,
     principals: options.Principals = None,
     corpus: options.Corpus = None,
     url: options.Url = None,
@@ -108,6 +113,8 @@ def validate(
         "policy": policy,
         "scope": scope,
         "principals": principals or [],
+        "record": record or None,
+        "answer_id": answer_id,
     }
     request = wire.ValidateRequest.model_validate({name: value for name, value in fields.items() if value is not None})
 
@@ -166,13 +173,12 @@ def _show_hits(found: wire.RetrieveResponse) -> None:
 
 
 def _show_verdict(verdict: wire.ValidateResponse) -> None:
-    show_fields(
-        {
-            "verdict": verdict.verdict,
-            "epoch": f"{verdict.epoch}, retrieved at {verdict.snapshot_epoch}",
-            "valid for": f"{verdict.valid_for_ms} ms",
-        }
-    )
+    fields = {
+        "verdict": verdict.verdict,
+        "epoch": f"{verdict.epoch}, retrieved at {verdict.snapshot_epoch}",
+        "valid for": f"{verdict.valid_for_ms} ms",
+    }
+    show_fields(fields if verdict.answer_id is None else fields | {"answer": verdict.answer_id})
     columns = [
         Column("ref", "right"),
         Column("chunk", "right"),

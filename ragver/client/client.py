@@ -291,6 +291,31 @@ class AsyncClient(AsyncTransport):
             raise refusal(response)
         return parsed(wire.Readiness, response)
 
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def answer(self, corpus: str, answer_id: str) -> wire.Answer:
+        """What is kept of an answer that was validated with `record`; never its text."""
+        return parsed(wire.Answer, await self._send("GET", path_of(corpus, "answers", answer_id)))
+
+    async def revalidate(
+        self, corpus: str, answer_id: str, *, principals: Sequence[str] = ()
+    ) -> wire.RevalidateResponse:
+        """Whether a recorded answer may be served again now, to a reader with these principals.
+
+        The verdict may be acted on for its `valid_for_ms`, counted from before this call.
+        """
+        body = wire.RevalidateRequest(principals=list(principals))
+        response = await self._send("POST", path_of(corpus, "answers", answer_id, "revalidate"), body=body)
+        return parsed(wire.RevalidateResponse, response)
+
+    async def revalidate_many(
+        self, corpus: str, ids: Sequence[str], *, principals: Sequence[str] = ()
+    ) -> wire.RevalidateManyResponse:
+        """The same for many answers, in their order; one that is not on record is rejected."""
+        body = wire.RevalidateManyRequest(ids=list(ids), principals=list(principals))
+        response = await self._send("POST", path_of(corpus, "answers", "revalidate"), body=body)
+        return parsed(wire.RevalidateManyResponse, response)
+
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:

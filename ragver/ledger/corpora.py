@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from ragver import wire
 from ragver.errors import CorpusExists, CorpusNotFound
+from ragver.ledger import answers
 from ragver.ledger.database import Connection, Database, Row
 from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId, GenerationState
 
@@ -142,6 +143,8 @@ _TABLES_WITH_CORPUS = (
     "index_generation",
     "pin",
     "erasure",
+    "answer_citation",
+    "answer",
     "embedding",
     "chunk",
     "document_version",
@@ -202,8 +205,9 @@ async def delete(database: Database, corpus: CorpusId) -> list[Generation]:
     Its generations, whose collections the caller can drop; should he not come to it, the ledger remembers them.
     """
     async with database.transaction() as connection:
-        # The lock first: a commit in flight ends before, and a later one finds no corpus.
+        # The locks first: a commit or a recording in flight ends before, and a later one finds no corpus.
         await connection.fetch(text("SELECT 1 FROM corpus WHERE id = :corpus FOR UPDATE"), {"corpus": corpus})
+        await answers.shut_out(connection, corpus)
         dropped = await connection.fetch(_DROP_COLLECTIONS, {"corpus": corpus})
         for table in _TABLES_WITH_CORPUS:
             await connection.fetch(text(f"DELETE FROM {table} WHERE corpus_id = :corpus"), {"corpus": corpus})

@@ -154,6 +154,8 @@ document_version = Table(
     Column("chunk_ids", ARRAY(BigInteger), nullable=False),
     PrimaryKeyConstraint("corpus_id", "document_id", "version"),
     Index(None, "corpus_id", "key", "version"),
+    # Recalls look here for the versions that closed a document to somebody.
+    Index(None, "corpus_id", "born_epoch"),
 )
 
 chunk = Table(
@@ -181,6 +183,8 @@ chunk = Table(
         "id",
         postgresql_where=text("died_epoch IS NOT NULL AND text IS NOT NULL"),
     ),
+    # The deaths of a span of epochs: recalls are computed from them when somebody asks.
+    Index("chunk_deaths", "corpus_id", "died_epoch", "id", postgresql_where=text("died_epoch IS NOT NULL")),
 )
 
 index_generation = Table(
@@ -278,3 +282,48 @@ erasure = Table(
 )
 
 erasure_id_seq = Sequence("erasure_id_seq", metadata=metadata)
+# What is kept of an answer whose validation was recorded: never its text.
+answer = Table(
+    "answer",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    # Outside it is the answer's id.
+    Column("key", Text(collation="C"), nullable=False),
+    Column("recorded_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    # Of the newest validation.
+    Column("validated_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    Column("snapshot_epoch", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("validations", Integer, server_default=text("1"), nullable=False),
+    # Of the first verdict on which text could go out; NULL if there was none.
+    Column("delivered_epoch", BigInteger),
+    Column("delivered_at", DateTime(timezone=True)),
+    # A fingerprint of the reader's labels, and one of each label: enough to tell whether an access list has one.
+    Column("reader", Text, nullable=False),
+    Column("labels", ARRAY(LargeBinary), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "id"),
+    UniqueConstraint("corpus_id", "key"),
+    Index(None, "corpus_id", "validated_at"),
+)
+
+# What an answer cites and what else was in front of whoever wrote it: the hits of its snapshots.
+answer_citation = Table(
+    "answer_citation",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("answer_id", BigInteger, nullable=False),
+    # NULL where a citation stands for nothing.
+    Column("chunk_id", BigInteger),
+    Column("ref", BigInteger),
+    # NULL for a hit that is not cited.
+    Column("status", Text),
+    # The epochs of the first verdicts on which text went out that cites the chunk, or that rests on it at all.
+    Column("cited_epoch", BigInteger),
+    Column("rested_epoch", BigInteger),
+    UniqueConstraint("corpus_id", "answer_id", "chunk_id", "ref", postgresql_nulls_not_distinct=True),
+    Index(None, "corpus_id", "chunk_id", "answer_id"),
+)

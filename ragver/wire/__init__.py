@@ -4,6 +4,16 @@ One definition serves the API, the client and the services. Ids are strings on t
 refused, so that a misspelt option is an error and not a surprise.
 """
 
+from ragver.wire.answers import (
+    REVALIDATIONS_MAX,
+    Answer,
+    AnswerCitation,
+    RevalidateManyRequest,
+    RevalidateManyResponse,
+    RevalidateRequest,
+    RevalidateResponse,
+    Revalidation,
+)
 from ragver.wire.audit import Break, BrokenRow, LogVerification, Redaction
 from ragver.wire.commits import (
     Actor,
@@ -62,7 +72,7 @@ from ragver.wire.erasure import (
 from ragver.wire.operations import Problem, Readiness
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
-from ragver.wire.validation import CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
+from ragver.wire.validation import AnswerId, CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
 
 __all__ = [
     "CHUNKS_PER_DOCUMENT_MAX",
@@ -72,9 +82,13 @@ __all__ = [
     "LABELS_MAX",
     "OPERATIONS_MAX",
     "RETENTION_S_MIN",
+    "REVALIDATIONS_MAX",
     "VERDICT_TTL_MS_MAX",
     "Acl",
     "Actor",
+    "Answer",
+    "AnswerCitation",
+    "AnswerId",
     "Body",
     "Break",
     "BrokenRow",
@@ -134,6 +148,11 @@ __all__ = [
     "Rename",
     "RetrieveRequest",
     "RetrieveResponse",
+    "RevalidateManyRequest",
+    "RevalidateManyResponse",
+    "RevalidateRequest",
+    "RevalidateResponse",
+    "Revalidation",
     "SetAcl",
     "SetMetadata",
     "StoreReceipt",

@@ -11,6 +11,11 @@ from pydantic_core import PydanticCustomError
 from ragver.types import CitationStatus, Decision, Policy, Scope
 from ragver.wire.common import CITATIONS_MAX, Body, ChunkIdText, Principals, Text
 
+AnswerId = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}$", examples=["7b1c2c5e"], description="the answer's id"),
+]
+
 
 class CitationInput(Body):
     ref: Annotated[int, Field(ge=0, le=2**53)] | None = None
@@ -37,9 +42,15 @@ class ValidateRequest(Body):
     policy: Policy = Policy.STRICT
     scope: Scope = Scope.CITED
     principals: Principals = Field(default_factory=list)
+    record: bool = Field(False, description="keep what the answer rests on (not its text), for recalls")
+    answer_id: AnswerId | None = Field(
+        None, description="with `record`: under which id; the same for each validation of a growing answer"
+    )
 
     @model_validator(mode="after")
     def _something_to_check(self) -> ValidateRequest:
+        if self.answer_id is not None and not self.record:
+            raise PydanticCustomError("invalid_request", "`answer_id` goes with `record: true`")
         if self.citations is None and self.answer is None and self.scope is Scope.CITED:
             raise PydanticCustomError("invalid_request", "give `citations`, `answer`, or scope `context`")
         return self
@@ -66,3 +77,4 @@ class ValidateResponse(Body):
     )
     citations: list[CitationVerdict]
     answer: str | None = Field(None, description="with policy redact: what is left of the answer")
+    answer_id: str | None = Field(None, description="with `record`: the id under which the answer is kept")

@@ -12,6 +12,7 @@ from ragver.bootstrap import Services
 from ragver.ledger.chunks import ChunkRecord
 from ragver.retrieval import _Reading
 from ragver.types import ChunkId
+from tests.support.answers import recorded
 from tests.support.services import CORPUS, commit, delete, make_corpus, open_test_services, put, set_acl
 from tests.support.spine import EXTERNAL, chunk, index_all, retrieve, second_process, statuses, texts, validate, watched
 
@@ -180,3 +181,19 @@ async def test_g08_believing_the_index_shows_what_is_denied(stopped: Services, m
         without.setattr(_Reading, "_allowed", believed)
         assert ["a1", "b1"] == texts(await retrieve(services, epoch=1))
     assert ["b1"] == texts(await retrieve(services, epoch=1))
+
+
+async def test_g08_a_stored_answer_is_served_to_whom_may_read_it_now(stopped: Services) -> None:
+    """Whoever it was written for: the labels that count are those of the reader who would be served."""
+    await commit(stopped, CORPUS, put("a", acl=HR, chunks=[chunk("a1", 1)]))
+    await recorded(stopped, "So [1].", principals=HR, answer_id="one")
+
+    async def served(*principals: str) -> list[str]:
+        told = await (await second_process(stopped)).answers.revalidate(CORPUS, "one", principals)
+        return [told.verdict.value, *(one.status.value for one in told.citations)]
+
+    assert ["pass", "live"] == await served(*HR)
+    assert ["reject", "forbidden"] == await served(*ADA)
+    await commit(stopped, CORPUS, set_acl("a", *ADA))
+    assert ["reject", "forbidden"] == await served(*HR)
+    assert ["pass", "live"] == await served(*ADA)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ragver import wire
+from ragver.answers import Answers
 from ragver.bootstrap import Services
 from ragver.catalog import Catalog
 from ragver.clock import SystemClock
@@ -134,6 +135,7 @@ async def second_process(services: Services, index: Index | None = None) -> Serv
     """What another process on the same ledger would have: nothing in common but the stores."""
     tokens = SnapshotTokens(SECRET, await corpora.ledger_id(services.database))
     views, clock, metrics = Views(services.database), SystemClock(), Metrics()
+    validation = Validation(views, tokens, clock, metrics)
     limits = Limits(services.settings.tail_rows_max, services.settings.index_wait_ms_max / 1000)
     embedders = Embedders(OpenAISettings("http://127.0.0.1:9", None, 1.0))
     index = index or services.index
@@ -144,7 +146,8 @@ async def second_process(services: Services, index: Index | None = None) -> Serv
         catalog=Catalog(services.database, index, views, services.settings.embedding_provider),
         writer=Writer(services.database, views, embedders, clock, services.settings.document_bytes_max, metrics),
         retrieval=Retrieval(services.database, index, views, embedders, tokens, clock, limits, metrics),
-        validation=Validation(views, tokens, clock, metrics),
+        validation=validation,
+        answers=Answers(services.database, views, validation, clock, metrics),
         metrics=metrics,
     )
 
