@@ -11,6 +11,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from ragver.client.errors import invalid, strange
+from ragver.wire import ValidateRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -79,6 +80,13 @@ def idempotent(key: str | None) -> dict[str, str]:
     if key is not None and not key.isascii():
         raise invalid(f"an idempotency key is a header, so ASCII: {key!r} is not")
     return {"Idempotency-Key": key if key is not None else str(uuid4())}
+
+
+def identified(request: ValidateRequest) -> ValidateRequest:
+    """The request with an id for the answer if it is to be recorded without one, so that it can be repeated."""
+    if not request.record or request.answer_id is not None:
+        return request
+    return request.model_copy(update={"answer_id": str(uuid4())})
 
 
 def conditional(if_version: int | None) -> dict[str, str]:

@@ -32,4 +32,8 @@ class AsyncCorpus:
     retrieve = on_corpus(AsyncClient.retrieve)
     validate = on_corpus(AsyncClient.validate)
 
+    answer = on_corpus(AsyncClient.answer)
+    revalidate = on_corpus(AsyncClient.revalidate)
+    revalidate_many = on_corpus(AsyncClient.revalidate_many)
+
     verify_log = on_corpus(AsyncClient.verify_log)

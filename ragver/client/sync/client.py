@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragver import wire
-from ragver.client.bodies import built, conditional, idempotent, parsed, path_of, server_timing, whole
+from ragver.client.bodies import built, conditional, idempotent, identified, parsed, path_of, server_timing, whole
 from ragver.client.errors import ApiError, refusal
 from ragver.client.sync.events import data_of
 from ragver.client.sync.transport import Transport
@@ -267,10 +267,13 @@ class Client(Transport):
         policy: Policy | PolicyName | None = None,
         scope: Scope | ScopeName | None = None,
         principals: Sequence[str] | None = None,
+        record: bool | None = None,
+        answer_id: str | None = None,
     ) -> Verdict:
         """Check what generated text cites, by its markers or as told.
 
-        The verdict may be acted on until its deadline, and no longer.
+        The verdict may be acted on until its deadline, and no longer. With `record`, what the answer leans on is kept
+        for recalls under `answer_id`: a new one, or the same for each validation of an answer that grows.
         """
         body = whole(
             wire.ValidateRequest,
@@ -281,8 +284,10 @@ class Client(Transport):
             policy=policy,
             scope=scope,
             principals=principals,
+            record=record,
+            answer_id=answer_id,
         )
-        response = self._send("POST", path_of(corpus, "validate"), body=body, repeatable=True)
+        response = self._send("POST", path_of(corpus, "validate"), body=identified(body), repeatable=True)
         return Verdict.received(response)
 
     def ready(self) -> wire.Readiness:
@@ -303,16 +308,18 @@ class Client(Transport):
 
         The verdict may be acted on for its `valid_for_ms`, counted from before this call.
         """
-        body = wire.RevalidateRequest(principals=list(principals))
-        response = self._send("POST", path_of(corpus, "answers", answer_id, "revalidate"), body=body)
+        body = built(wire.RevalidateRequest, principals=list(principals))
+        path = path_of(corpus, "answers", answer_id, "revalidate")
+        response = self._send("POST", path, body=body, repeatable=True)
         return parsed(wire.RevalidateResponse, response)
 
     def revalidate_many(
         self, corpus: str, ids: Sequence[str], *, principals: Sequence[str] = ()
     ) -> wire.RevalidateManyResponse:
         """The same for many answers, in their order; one that is not on record is rejected."""
-        body = wire.RevalidateManyRequest(ids=list(ids), principals=list(principals))
-        response = self._send("POST", path_of(corpus, "answers", "revalidate"), body=body)
+        body = built(wire.RevalidateManyRequest, ids=list(ids), principals=list(principals))
+        path = path_of(corpus, "answers", "revalidate")
+        response = self._send("POST", path, body=body, repeatable=True)
         return parsed(wire.RevalidateManyResponse, response)
 
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,4 +33,8 @@ class Corpus:
     retrieve = on_corpus(Client.retrieve)
     validate = on_corpus(Client.validate)
 
+    answer = on_corpus(Client.answer)
+    revalidate = on_corpus(Client.revalidate)
+    revalidate_many = on_corpus(Client.revalidate_many)
+
     verify_log = on_corpus(Client.verify_log)
