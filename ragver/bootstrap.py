@@ -17,6 +17,7 @@ from ragver.errors import SettingsInvalid
 from ragver.index.port import Index
 from ragver.index.qdrant_options import Connection, Options
 from ragver.indexer import Indexer
+from ragver.keys import Keys
 from ragver.ledger import corpora, migrations
 from ragver.ledger.database import Database
 from ragver.liveness import Views
@@ -43,6 +44,7 @@ class Services:
     retrieval: Retrieval
     validation: Validation
     answers: Answers
+    keys: Keys
     metrics: Metrics
     publish: Callable[[str], None]
     """Tell whoever looks at the data directory under which URL this process serves."""
@@ -55,7 +57,7 @@ class Stores:
     database_url: str
     index: Index
     secret: str
-    publish: Callable[[str], None]
+    publish: Callable[[str, str], None]
 
 
 @asynccontextmanager
@@ -77,9 +79,27 @@ async def open_services(
         embedders = Embedders(_openai(settings))
         stack.push_async_callback(embedders.aclose)
         services = await _assemble(settings, stores, database, embedders, clock, metrics, indexer)
+        stack.push_async_callback(services.keys.close)
         if indexing:
             stack.push_async_callback(_stopped, asyncio.create_task(indexer.run(), name="indexer"))
         yield services
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings, *, role: str) -> AsyncIterator[Keys]:
+    """The keys alone, straight on the ledger: no index is opened, and no secret is needed.
+
+    With an embedded ledger, this holds the data directory meanwhile. Raises ``SetupError`` like ``open_services``.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.database_url is None:
+            url = await _open_embedded_ledger(stack, _claimed(stack, settings, role))
+        else:
+            url = settings.database_url
+            await migrations.check(url)
+        database = Database(url, pool_max=1)
+        stack.push_async_callback(database.close)
+        yield Keys(database, SystemClock())
 
 
 async def _assemble(
@@ -92,6 +112,7 @@ async def _assemble(
     indexer: Indexer,
 ) -> Services:
     views = Views(database)
+    keys = Keys(database, clock)
     tokens = SnapshotTokens(stores.secret, await corpora.ledger_id(database))
     validation = Validation(views, tokens, clock, metrics)
     limits = Limits(settings.tail_rows_max, settings.index_wait_ms_max / 1000)
@@ -105,8 +126,9 @@ async def _assemble(
         retrieval=Retrieval(database, stores.index, views, embedders, tokens, clock, limits, metrics),
         validation=validation,
         answers=Answers(database, views, validation, clock, metrics),
+        keys=keys,
         metrics=metrics,
-        publish=stores.publish,
+        publish=lambda url: stores.publish(url, keys.operator_token),
     )
 
 
@@ -144,6 +166,10 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, data: DataDir 
         await migrations.check(settings.database_url)
         return settings.database_url, secret
     assert data is not None
+    return await _open_embedded_ledger(stack, data), secret or data.secret_key()
+
+
+async def _open_embedded_ledger(stack: AsyncExitStack, data: DataDir) -> str:
     # Imported here: a server whose ledger is elsewhere does not need the package.
     from ragver.embedded.postgres import EmbeddedPostgres
 
@@ -152,7 +178,7 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, data: DataDir 
     stack.push_async_callback(asyncio.to_thread, postgres.stop)
     url = await _to_its_end(asyncio.to_thread(postgres.start))
     await migrations.migrate(url)
-    return url, secret or data.secret_key()
+    return url
 
 
 async def _open_index(stack: AsyncExitStack, settings: Settings, data: DataDir | None) -> Index:
@@ -208,7 +234,7 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def _publish_nowhere(url: str) -> None:
+def _publish_nowhere(url: str, operator_token: str) -> None:
     """Servers with both stores elsewhere are found by their URL alone."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
 
 from ragver import wire
 from ragver.collection import leftover_of
@@ -36,9 +37,9 @@ class Catalog:
         """A corpus with its head and sizes. Raises ``CorpusNotFound``."""
         return await self._described(await corpora.get(self._database, name))
 
-    async def corpora(self) -> list[wire.Corpus]:
-        """Every corpus, by name."""
-        return [await self._described(info) for info in await corpora.all_of(self._database)]
+    async def corpora(self, wanted: Callable[[str], bool] = lambda name: True) -> list[wire.Corpus]:
+        """The corpora whose names are wanted, by name."""
+        return [await self._described(info) for info in await corpora.all_of(self._database) if wanted(info.name)]
 
     async def delete(self, name: str) -> None:
         """Remove a corpus for good: first from the ledger, which ends all reads, then its points."""
@@ -48,11 +49,17 @@ class Catalog:
         for generation in dropped:
             await self._index.drop(leftover_of(generation))
 
-    async def document(self, name: str, key: str, at_epoch: int | None) -> wire.Document:
-        """The document as it was at an epoch, or is. Raises ``DocumentNotFound``, ``SnapshotExpired``."""
+    async def document(
+        self, name: str, key: str, at_epoch: int | None, principals: Sequence[str] | None = None
+    ) -> wire.Document:
+        """The document as it was at an epoch, or is. Raises ``DocumentNotFound``, ``SnapshotExpired``.
+
+        With `principals`, here and below, what today's access lists deny them is not there; without, access lists
+        hide nothing.
+        """
         info, head = await self._moment(name, at_epoch)
         epoch = head.epoch if at_epoch is None else Epoch(at_epoch)
-        reading = await documents.at_epoch(self._database, info.corpus_id, key, epoch)
+        reading = await documents.at_epoch(self._database, info.corpus_id, key, epoch, principals)
         if reading is None:
             raise CorpusNotFound(f"there is no corpus {name!r} any more")
         # The horizon once more, from the statement that read the document.
@@ -62,21 +69,27 @@ class Catalog:
         return reading.document
 
     async def documents(
-        self, name: str, prefix: str, at_epoch: int | None, cursor: str | None, limit: int
+        self,
+        name: str,
+        prefix: str,
+        at_epoch: int | None,
+        cursor: str | None,
+        limit: int,
+        principals: Sequence[str] | None = None,
     ) -> wire.DocumentPage:
         """The documents alive at an epoch in the order of their keys. A cursor goes on at its own epoch."""
         after, cursor_epoch = ("", None) if cursor is None else _read_cursor(cursor)
         info, head = await self._moment(name, at_epoch if cursor_epoch is None else cursor_epoch)
         epoch = Epoch(next(known for known in (cursor_epoch, at_epoch, head.epoch) if known is not None))
-        found = await documents.page(self._database, info.corpus_id, epoch, prefix, after, limit + 1)
+        found = await documents.page(self._database, info.corpus_id, epoch, prefix, after, limit + 1, principals)
         page = found[:limit]
         more = len(found) > limit
         return wire.DocumentPage(documents=page, next_cursor=_cursor(page[-1].key, epoch) if more else None)
 
-    async def versions(self, name: str, key: str) -> wire.DocumentVersions:
+    async def versions(self, name: str, key: str, principals: Sequence[str] | None = None) -> wire.DocumentVersions:
         """The history of a document. Raises ``DocumentNotFound``."""
         info, _ = await self._moment(name, None)
-        found = await documents.versions(self._database, info.corpus_id, key)
+        found = await documents.versions(self._database, info.corpus_id, key, principals)
         if not found:
             raise DocumentNotFound(f"there has never been a document {key!r} in {name!r}")
         return wire.DocumentVersions(versions=found)

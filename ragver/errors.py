@@ -5,13 +5,16 @@ RagverError
 │   ├── InvalidText, DocumentTooLarge, RequestTooLarge, VectorInvalid, FieldInvalid, FilterInvalid
 │   ├── SnapshotInvalid, SnapshotForeign, EpochAhead, TimeAhead, QueryNotEmbeddable
 │   └── IdempotencyKeyReused
-├── NotFound                  CorpusNotFound, DocumentNotFound, CommitNotFound, AnswerNotFound
-├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, AnswerIdTaken
+├── Unauthenticated           nobody knows who is asking: KeyMissing, KeyInvalid
+├── NotAllowed                whoever is asking may not
+├── NotFound                  CorpusNotFound, DocumentNotFound, CommitNotFound, AnswerNotFound, KeyNotFound
+├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, AnswerIdTaken,
+│                             KeyExists
 ├── SnapshotExpired           the horizon has passed the epoch
-├── Busy                      CommitContention, IndexLagging, AnswerContention, AnswersUnsettled: try again
+├── Busy                      CommitContention, IndexLagging, AnswerContention, AnswersUnsettled, RateLimited: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
 ├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid,
-│                             IndexUnsupported
+│                             IndexUnsupported, ServerUnguarded
 └── ApiError                  what a server answered, with its code; defined beside the client in `ragver.client`
 
 Each class fixes a stable ``code``, the HTTP ``status`` it becomes and whether repeating the same request can
@@ -87,6 +90,22 @@ class IdempotencyKeyReused(InvalidRequest):
     code, title = "idempotency_key_reused", "The idempotency key was used for another request"
 
 
+class Unauthenticated(RagverError):
+    code, status, title = "unauthenticated", 401, "Nobody knows who is asking"
+
+
+class KeyMissing(Unauthenticated):
+    code, title = "key_missing", "An API key is needed"
+
+
+class KeyInvalid(Unauthenticated):
+    code, title = "key_invalid", "The API key is not valid"
+
+
+class NotAllowed(RagverError):
+    code, status, title = "not_allowed", 403, "This API key may not do that"
+
+
 class NotFound(RagverError):
     code, status, title = "not_found", 404, "Not found"
 
@@ -101,6 +120,10 @@ class DocumentNotFound(NotFound):
 
 class AnswerNotFound(NotFound):
     code, title = "answer_not_found", "There is no such recorded answer"
+
+
+class KeyNotFound(NotFound):
+    code, title = "key_not_found", "There is no such API key"
 
 
 class Conflict(RagverError):
@@ -127,6 +150,10 @@ class AnswerIdTaken(Conflict):
     code, title = "answer_id_taken", "The answer's id belongs to another reader's answer"
 
 
+class KeyExists(Conflict):
+    code, title = "key_exists", "There is an API key of this name already"
+
+
 class SnapshotExpired(RagverError):
     code, status, title = "snapshot_expired", 410, "The snapshot can no longer be read"
 
@@ -149,6 +176,16 @@ class AnswerContention(Busy):
 
 class AnswersUnsettled(Busy):
     code, title = "answers_unsettled", "An answer is still being recorded"
+
+
+class RateLimited(Busy):
+    """Not before `retry_after_s` is it worth asking again."""
+
+    code, status, title = "rate_limited", 429, "This API key has asked too often"
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(RagverError):
@@ -191,3 +228,7 @@ class SettingsInvalid(SetupError):
 
 class IndexUnsupported(SetupError):
     code, title = "index_unsupported", "The index server is too old"
+
+
+class ServerUnguarded(SetupError):
+    code, title = "server_unguarded", "The server would be open to everybody"

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(None, description="signs snapshot tokens; needed when the ledger is a URL")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    allow_unauthenticated: bool = Field(False, description="listen beyond loopback though there is no API key")
 
     document_bytes_max: int = Field(10 * 2**20, gt=0, description="UTF-8 bytes of one document's text")
     request_bytes_max: int = Field(64 * 2**20, gt=0, description="bytes of one request body")

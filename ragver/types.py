@@ -43,6 +43,19 @@ class Distance(StrEnum):
         return self in (Distance.COSINE, Distance.DOT)
 
 
+class Role(StrEnum):
+    """What an API key may do; each role may do all that the ones before it may."""
+
+    READER = "reader"
+    WRITER = "writer"
+    ADMIN = "admin"
+
+    def covers(self, needed: Role) -> bool:
+        """Whether this role may do what `needed` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
 class FieldType(StrEnum):
     """Types of metadata fields that a corpus declares as filterable."""
 

@@ -103,22 +103,24 @@ class Writer:
         name: str,
         request: wire.CommitRequest,
         *,
+        actor: str | None = None,
         idempotency_key: str | None = None,
         fence: bool = False,
         stages: Stages | None = None,
     ) -> wire.CommitResult:
         """Apply the operations as one commit and answer with its epoch.
 
-        The same `idempotency_key` with the same request is applied once and answered the same, also where the
+        The log keeps `actor`, or what the request says if none is given: who sent a request is no part of it, so
+        the same `idempotency_key` with the same request is applied once and answered the same, also where the
         request would no longer fit. With `fence`, returns only when no verdict from before the commit can
         still be acted on. Raises what the operations deserve, and then nothing was written.
         """
         stages = stages or Stages()
         try:
-            logged, replayed, info = await self._commit(name, request, idempotency_key, stages)
+            logged, replayed, info = await self._commit(name, request, actor, idempotency_key, stages)
         except CorpusNotFound:
             self._views.forget(name)
-            logged, replayed, info = await self._commit(name, request, idempotency_key, stages)
+            logged, replayed, info = await self._commit(name, request, actor, idempotency_key, stages)
         self._committed()
         if not replayed:
             await self._growth.add(sum(document.chunks_added for document in logged.documents))
@@ -136,9 +138,9 @@ class Writer:
         )
 
     async def _commit(
-        self, name: str, request: wire.CommitRequest, idempotency_key: str | None, stages: Stages
+        self, name: str, request: wire.CommitRequest, actor: str | None, idempotency_key: str | None, stages: Stages
     ) -> tuple[Logged, bool, CorpusInfo]:
-        record = Record(request.actor, request.reason, idempotency_key, _request_hash(request))
+        record = Record(actor or request.actor, request.reason, idempotency_key, _request_hash(request))
         for _ in range(GENERATIONS_MAX):
             view = await self._views.get(name)
             info = view.info

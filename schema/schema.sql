@@ -37,6 +37,22 @@ ALTER TABLE public.answer ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.api_key (
+    id text NOT NULL,
+    name text NOT NULL,
+    hash bytea NOT NULL,
+    role text NOT NULL,
+    corpora text[],
+    principals text[],
+    rate_per_s double precision,
+    comment text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT api_key_role_check CHECK ((role = ANY (ARRAY['reader'::text, 'writer'::text, 'admin'::text])))
+);
+
 CREATE TABLE public.chunk (
     corpus_id bigint NOT NULL,
     id bigint NOT NULL,
@@ -220,6 +236,9 @@ ALTER TABLE ONLY public.answer
 ALTER TABLE ONLY public.answer
     ADD CONSTRAINT answer_pkey PRIMARY KEY (corpus_id, id);
 
+ALTER TABLE ONLY public.api_key
+    ADD CONSTRAINT api_key_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.chunk
     ADD CONSTRAINT chunk_pkey PRIMARY KEY (corpus_id, id);
 
@@ -271,6 +290,8 @@ ALTER TABLE ONLY public.pin
 CREATE INDEX answer_citation_corpus_id_chunk_id_answer_id_idx ON public.answer_citation USING btree (corpus_id, chunk_id, answer_id);
 
 CREATE INDEX answer_corpus_id_validated_at_idx ON public.answer USING btree (corpus_id, validated_at);
+
+CREATE UNIQUE INDEX api_key_living_name ON public.api_key USING btree (name) WHERE (revoked_at IS NULL);
 
 CREATE INDEX chunk_corpus_id_content_hash_idx ON public.chunk USING btree (corpus_id, content_hash);
 

@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from ragver import __version__
-from ragver.api import problems
+from ragver.api import access, problems
+from ragver.api.authentication import Authentication
 from ragver.api.limits import BodyLimit
-from ragver.api.routers import answers, commits, corpora, documents, health, retrieval, validation
+from ragver.api.routers import answers, commits, corpora, documents, health, keys, retrieval, validation
 from ragver.bootstrap import Services
 from ragver.wire import Problem
 
@@ -31,6 +32,7 @@ TAGS = [
     {"name": "retrieval", "description": "Passages at one epoch."},
     {"name": "validation", "description": "The check in front of every answer."},
     {"name": "answers", "description": "Answers on record: may they be served again, and what of them has died since."},
+    {"name": "keys", "description": "Who may ask, and for what."},
     {"name": "operations", "description": "Liveness, readiness, metrics."},
 ]
 
@@ -38,18 +40,27 @@ _ERRORS = {
     status: {"model": Problem, "description": text, "content": {problems.MEDIA_TYPE: {}}}
     for status, text in [
         (400, "The body is not JSON, or a snapshot token is not genuine"),
+        (401, "No API key, or not a good one"),
+        (403, "The API key is not for this"),
         (404, "No such corpus or document"),
         (409, "The request does not fit the present state"),
         (410, "The snapshot lies before the horizon"),
         (413, "Too large"),
         (422, "The request is not valid"),
+        (429, "The API key has asked too often"),
         (503, "A store is away or behind; try again"),
     ]
 }
 
 
-def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]], request_bytes_max: int) -> FastAPI:
-    """The application; it opens its services when it starts and closes them when it stops."""
+def create_app(
+    open_services: Callable[[], AbstractAsyncContextManager[Services]], request_bytes_max: int, *, guarded: bool = True
+) -> FastAPI:
+    """The application; it opens its services when it starts and closes them when it stops.
+
+    With `guarded`, it asks for an API key as soon as the ledger has one. Without, whoever calls it is the operator:
+    right only where it is called in the process that made it.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,8 +80,13 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     )
     problems.install(app)
     app.add_middleware(BodyLimit, bytes_max=request_bytes_max)
+    # Added last, so it comes first: nothing of a body is read for somebody who may not come in.
+    app.add_middleware(Authentication, guarded=guarded)
     # Routes are tried in this order, so the two that stand in front of every answer come first.
-    for router in (validation, retrieval, corpora, commits, documents, answers):
-        app.include_router(router.router, prefix="/v1", responses={404: _ERRORS[404]})
+    for router in (validation, retrieval, corpora, commits, documents, answers, keys):
+        app.include_router(
+            router.router, prefix="/v1", responses={status: _ERRORS[status] for status in (401, 403, 404, 429)}
+        )
     app.include_router(health.router)
+    access.check_declarations(app)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ragver import errors
-from ragver.errors import InvalidRequest, RagverError
+from ragver.errors import InvalidRequest, KeyInvalid, NotAllowed, RagverError, RateLimited, Unauthenticated
 from ragver.telemetry import logger
 from ragver.wire import Problem
 
@@ -32,7 +33,6 @@ def install(app: FastAPI) -> None:
 
 def problem_response(error: RagverError, details: Sequence[Mapping[str, Any]] | None = None) -> Response:
     """The answer that an error becomes."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else None
     problem = Problem(
         type=f"urn:ragver:error:{error.code}",
         title=error.title,
@@ -43,8 +43,26 @@ def problem_response(error: RagverError, details: Sequence[Mapping[str, Any]] | 
         errors=None if details is None else [dict(detail) for detail in details],
     )
     return Response(
-        problem.model_dump_json(exclude_none=True), status_code=error.status, media_type=MEDIA_TYPE, headers=headers
+        problem.model_dump_json(exclude_none=True),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers=_headers(error),
     )
+
+
+def _headers(error: RagverError) -> dict[str, str] | None:
+    """When to come again (RFC 9110), or what kind of key is asked for (RFC 6750)."""
+    match error:
+        case RateLimited():
+            return {"Retry-After": str(max(RETRY_AFTER_S, ceil(error.retry_after_s)))}
+        case KeyInvalid():
+            return {"WWW-Authenticate": 'Bearer realm="ragver", error="invalid_token"'}
+        case Unauthenticated():
+            return {"WWW-Authenticate": 'Bearer realm="ragver"'}
+        case NotAllowed():
+            return {"WWW-Authenticate": 'Bearer realm="ragver", error="insufficient_scope"'}
+        case _:
+            return {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else None
 
 
 async def _ragver_error(request: Request, error: Exception) -> Response:

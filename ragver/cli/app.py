@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ragver import __version__
-from ragver.cli import changes, corpora, demo, history, importing, migrate, reads, serve, status
+from ragver.cli import changes, corpora, demo, history, importing, keys, migrate, options, reads, serve, status
 from ragver.cli.output import complain, explained
 
 INTERRUPTED = 130
@@ -16,6 +17,10 @@ INTERRUPTED = 130
 
 class Commands(TyperGroup):
     """Commands whose expected failures are one line on stderr and exit status 2."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        _take_api_keys(self.commands.values())
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order in which a newcomer needs them."""
@@ -36,6 +41,26 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from error
 
 
+def _take_api_keys(commands: Iterable[Any]) -> None:
+    """Give `--api-key` to each command that takes `--url`, so that none can be without it."""
+    for command in commands:
+        if isinstance(command, TyperGroup):
+            _take_api_keys(command.commands.values())
+            continue
+        places = [place for place, parameter in enumerate(command.params) if parameter.name == "url"]
+        for place in places:
+            command.params.insert(place + 1, _api_key_option())
+
+
+def _api_key_option() -> Any:
+    donor = typer.Typer(add_completion=False)
+
+    @donor.command()
+    def _(api_key: options.ApiKey = None) -> None: ...
+
+    return typer.main.get_command(donor).params[0]
+
+
 ORDER = (
     "demo",
     "serve",
@@ -47,6 +72,7 @@ ORDER = (
     "retrieve",
     "validate",
     "log",
+    "keys",
     "status",
 )
 
@@ -89,4 +115,5 @@ app.command("import")(importing.import_)
 app.command("retrieve")(reads.retrieve)
 app.command("validate")(reads.validate)
 app.command("log")(history.log)
+app.add_typer(keys.app, name="keys")
 app.command("status")(status.status)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,19 @@ class Place:
     url: str | None
     data_dir: Path | None
     command: str
+
+
+presented: ContextVar[str | None] = ContextVar("presented", default=None)
+"""The API key that the user gave, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server, in words too, and what makes whoever can read its data directory its operator."""
+
+    url: str
+    described: str
+    operator_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +84,13 @@ async def connect(place: Place) -> AsyncIterator[Connection]:
     from ragver.client import AsyncClient
 
     settings = read_settings(place.data_dir)
-    server = _running(settings) if place.url is None else (_normalised(place.url), place.url)
+    server = found(settings) if place.url is None else _Server(_normalised(place.url), place.url)
     if server is None:
         async with _in_process(settings, place.command) as connection:
             yield connection
         return
-    url, described = server
-    async with AsyncClient(url) as client:
-        yield Connection(client, described, in_process=False)
+    async with AsyncClient(server.url, api_key=presented.get() or server.operator_token) as client:
+        yield Connection(client, server.described, in_process=False)
 
 
 def read_settings(data_dir: Path | None) -> Settings:
@@ -101,8 +114,8 @@ def _normalised(url: str) -> str:
     return url
 
 
-def _running(settings: Settings) -> tuple[str, str] | None:
-    """The URL of the server on the data directory and who it is; None if nobody holds the directory."""
+def found(settings: Settings) -> _Server | None:
+    """The server on the data directory; None if nobody holds the directory."""
     from ragver.embedded.datadir import DataDir
 
     if settings.database_url is not None and settings.qdrant_url is not None:
@@ -116,7 +129,8 @@ def _running(settings: Settings) -> tuple[str, str] | None:
             f"{directory.path} is held by {holder}, which serves no URL: wait for it, stop it, or name another "
             "directory with --data-dir"
         )
-    return holder.url, f"{holder.url}, process {holder.pid}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC"
+    described = f"{holder.url}, process {holder.pid}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC"
+    return _Server(holder.url, described, holder.operator_token)
 
 
 @asynccontextmanager
@@ -127,7 +141,9 @@ async def _in_process(settings: Settings, command: str) -> AsyncIterator[Connect
     from ragver.bootstrap import open_services
     from ragver.client import AsyncClient
 
-    app = create_app(lambda: open_services(settings, role=f"ragver {command}"), settings.request_bytes_max)
+    app = create_app(
+        lambda: open_services(settings, role=f"ragver {command}"), settings.request_bytes_max, guarded=False
+    )
     # Errors of the application come back as answers, like those of a server.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), AsyncClient("http://in-process", transport=transport) as client:

@@ -8,10 +8,32 @@ from typing import Annotated, Any
 
 import typer
 
+from ragver.cli import connection
+
 Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Talk to this server.", rich_help_panel="Where", show_default=False),
 ]
+
+
+def _present(api_key: str | None) -> None:
+    connection.presented.set(api_key or None)
+
+
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        envvar="RAGVER_API_KEY",
+        help="For a server that asks for one. Better in the variable: others may see what a command is given.",
+        rich_help_panel="Where",
+        show_default=False,
+        callback=_present,
+        expose_value=False,
+    ),
+]
+"""Every command with `--url` has this too, without saying so; see ``ragver.cli.app``."""
 DataDirectory = Annotated[
     Path | None,
     typer.Option(

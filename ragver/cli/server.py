@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragver.api.app import create_app
-from ragver.bootstrap import open_services
-from ragver.errors import SettingsInvalid
+from ragver.bootstrap import Services, open_services
+from ragver.errors import ServerUnguarded, SettingsInvalid
 from ragver.settings import Settings
 from ragver.telemetry import logger
 
@@ -35,18 +36,37 @@ async def _serve(settings: Settings, indexing: bool) -> None:
     stop = _Stop()
     with stop.listening(), closing(_bound(settings.host, settings.port)) as listener:
         async with open_services(settings, role="ragver serve", indexing=indexing) as services:
+            access = await _access(services, listener)
             app = create_app(lambda: nullcontext(services), settings.request_bytes_max)
             url = _url(settings.host, listener.getsockname()[1])
 
             def started() -> None:
                 services.publish(url)
-                logger.info("serving", url=url, data_dir=str(settings.data_dir.resolve()), indexing=indexing)
+                directory = str(settings.data_dir.resolve())
+                logger.info("serving", url=url, data_dir=directory, indexing=indexing, access=access)
 
             server = _Server(_until_stopped(app, stop), started)
             stop.server = server
             await server.serve(sockets=[listener])
             logger.info("stopping")
     logger.info("stopped")
+
+
+async def _access(services: Services, listener: socket.socket) -> str:
+    """In words, who will be let in. Raises ``ServerUnguarded`` for a port that is open to everybody out there."""
+    if await services.keys.guarded():
+        return "with an API key"
+    address = listener.getsockname()[0]
+    # An IPv6 address may carry the name of its interface.
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return "open to every program on this machine; make a key with `ragver keys create` to close it"
+    if not services.settings.allow_unauthenticated:
+        raise ServerUnguarded(
+            f"there is no API key, so whoever reaches {address} could do everything: make one with "
+            "`ragver keys create NAME --role admin`, listen on 127.0.0.1, or say --allow-unauthenticated"
+        )
+    logger.warning("open_to_everybody", address=address)
+    return "open to everybody who reaches it"
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -67,10 +67,10 @@ def authorization(api_key: str | None) -> dict[str, str]:
 
 def path_of(corpus: str, *rest: str) -> str:
     """The path of something in a corpus, whatever characters its parts have."""
-    return "/".join(["/v1/corpora", *(_quoted(part) for part in (corpus, *rest))])
+    return "/".join(["/v1/corpora", *(quoted(part) for part in (corpus, *rest))])
 
 
-def _quoted(part: str) -> str:
+def quoted(part: str) -> str:
     # Dots as well, so that a key like `../x` reaches the server as it is and not resolved.
     return quote(part, safe="").replace(".", "%2E")
 

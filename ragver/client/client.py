@@ -7,7 +7,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragver import wire
-from ragver.client.bodies import built, conditional, idempotent, identified, parsed, path_of, server_timing, whole
+from ragver.client.bodies import (
+    built,
+    conditional,
+    idempotent,
+    identified,
+    parsed,
+    path_of,
+    quoted,
+    server_timing,
+    whole,
+)
 from ragver.client.errors import ApiError, refusal
 from ragver.client.events import data_of
 from ragver.client.transport import AsyncTransport
@@ -322,6 +332,20 @@ class AsyncClient(AsyncTransport):
         path = path_of(corpus, "answers", "revalidate")
         response = await self._send("POST", path, body=body, repeatable=True)
         return parsed(wire.RevalidateManyResponse, response)
+
+    # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_key(self, request: wire.KeyCreate) -> wire.KeyCreated:
+        """Make an API key. Its secret is in this answer and cannot be had again."""
+        return parsed(wire.KeyCreated, await self._send("POST", "/v1/keys", body=request))
+
+    async def keys(self) -> list[wire.ApiKey]:
+        """Every API key there has been, oldest first."""
+        return parsed(wire.KeyList, await self._send("GET", "/v1/keys")).keys
+
+    async def revoke_key(self, key_id: str) -> wire.ApiKey:
+        """End an API key for good; every server process refuses it within a second."""
+        return parsed(wire.ApiKey, await self._send("DELETE", f"/v1/keys/{quoted(key_id)}", repeatable=True))
 
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -80,7 +80,7 @@ async def opened() -> AsyncIterator[Sandbox]:
     with TemporaryDirectory(prefix=PREFIX) as name:
         settings = _OwnSettings(data_dir=Path(name) / "data")
         async with open_services(settings, role="ragver demo", indexing=False) as services:
-            app = create_app(lambda: nullcontext(services), settings.request_bytes_max)
+            app = create_app(lambda: nullcontext(services), settings.request_bytes_max, guarded=False)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with (
                 app.router.lifespan_context(app),

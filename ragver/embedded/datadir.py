@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ragver.clock import Clock, SystemClock
 from ragver.errors import DataDirInUse, SetupError
@@ -29,6 +29,8 @@ class Holder(BaseModel):
     role: str
     since: datetime
     url: str | None = None
+    operator_token: str | None = Field(None, repr=False)
+    """Makes requests to `url` the operator's: whoever can read the directory could open the stores themselves."""
 
     def __str__(self) -> str:
         serving = f", serving at {self.url}" if self.url else ""
@@ -83,12 +85,12 @@ class DataDir:
         held.callback(self.release)
         return held
 
-    def publish(self, url: str) -> None:
-        """Let others know where this holder serves; only after ``claim``."""
+    def publish(self, url: str, operator_token: str | None = None) -> None:
+        """Let others know where this holder serves, and its user how to be let in; only after ``claim``."""
         with self._gate():
             if self._held is None or (mine := self._recorded()) is None:
                 raise SetupError(f"{self.path} is not held by this process, so there is nothing to publish")
-            self._write(mine.model_copy(update={"url": url}))
+            self._write(mine.model_copy(update={"url": url, "operator_token": operator_token}))
 
     def release(self) -> None:
         """Give the directory up; does nothing if this object does not hold it."""

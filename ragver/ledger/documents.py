@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
 
 from ragver import wire
 from ragver.ledger.database import Database, Row
-from ragver.types import Cause, CorpusId, Epoch
+from ragver.types import WILDCARD, Cause, CorpusId, Epoch
 
 _ALIVE_AT = "v.born_epoch <= :epoch AND (v.died_epoch IS NULL OR v.died_epoch > :epoch)"
+
+# Today's access list, which is the document's and not that of any version; NULL asks for no access list at all.
+_READABLE = """
+    (CAST(:labels AS text[]) IS NULL OR EXISTS (
+        SELECT 1 FROM document d
+        WHERE d.corpus_id = v.corpus_id AND d.id = v.document_id AND d.acl ?| CAST(:labels AS text[])))
+"""
 
 # A document at an epoch with its chunks in order, and the horizon that says whether that epoch is whole.
 # `chunks` is NULL for an empty document; a chunk whose text is gone shows as NULL in `texts`.
@@ -18,7 +26,7 @@ _DOCUMENT = text(f"""
     SELECT c.epoch AS head, c.horizon, v.key, v.version, v.born_epoch, v.died_epoch, v.title, v.uri,
            v.metadata, v.acl, v.chunk_ids, t.texts
     FROM corpus c
-    LEFT JOIN document_version v ON v.corpus_id = c.id AND v.key = :key AND {_ALIVE_AT}
+    LEFT JOIN document_version v ON v.corpus_id = c.id AND v.key = :key AND {_ALIVE_AT} AND {_READABLE}
     LEFT JOIN LATERAL (
         SELECT array_agg(k.text ORDER BY u.place) AS texts
         FROM unnest(v.chunk_ids) WITH ORDINALITY AS u(id, place)
@@ -34,16 +42,17 @@ _DOCUMENTS = text(f"""
     SELECT v.key, v.version, v.title, v.uri, v.born_epoch FROM document_version v
     WHERE v.corpus_id = :corpus AND v.key > :after
       AND v.key >= :prefix AND v.key <= CAST(:prefix AS text) || repeat(chr(1114111), {wire.KEY_CHARACTERS_MAX})
-      AND {_ALIVE_AT}
+      AND {_ALIVE_AT} AND {_READABLE}
     ORDER BY v.key LIMIT :limit
 """)
 
 # All versions of the document that lives under a key, or was the last to do so, oldest first.
-_VERSIONS = text("""
+_VERSIONS = text(f"""
     SELECT v.* FROM document_version v
     WHERE v.corpus_id = :corpus AND v.document_id = (
         SELECT document_id FROM document_version WHERE corpus_id = :corpus AND key = :key
         ORDER BY version DESC LIMIT 1)
+      AND {_READABLE}
     ORDER BY v.version
 """)
 
@@ -63,9 +72,15 @@ class Reading:
     document: wire.Document | None
 
 
-async def at_epoch(database: Database, corpus: CorpusId, key: str, epoch: Epoch) -> Reading | None:
-    """The document under `key` at `epoch`; None if there is no such corpus any more."""
-    rows = await database.fetch(_DOCUMENT, {"corpus": corpus, "key": key, "epoch": epoch})
+async def at_epoch(
+    database: Database, corpus: CorpusId, key: str, epoch: Epoch, principals: Sequence[str] | None = None
+) -> Reading | None:
+    """The document under `key` at `epoch`; None if there is no such corpus any more.
+
+    With `principals`, here and below, only what today's access lists let them read.
+    """
+    parameters = {"corpus": corpus, "key": key, "epoch": epoch, "labels": _labels(principals)}
+    rows = await database.fetch(_DOCUMENT, parameters)
     if not rows:
         return None
     row = rows[0]
@@ -93,11 +108,28 @@ def _document(row: Row) -> wire.Document:
     )
 
 
+def _labels(principals: Sequence[str] | None) -> list[str] | None:
+    return None if principals is None else [*principals, WILDCARD]
+
+
 async def page(
-    database: Database, corpus: CorpusId, epoch: Epoch, prefix: str, after: str, limit: int
+    database: Database,
+    corpus: CorpusId,
+    epoch: Epoch,
+    prefix: str,
+    after: str,
+    limit: int,
+    principals: Sequence[str] | None = None,
 ) -> list[wire.DocumentSummary]:
     """Up to `limit` documents alive at `epoch` whose keys start with `prefix` and come after `after`."""
-    parameters = {"corpus": corpus, "epoch": epoch, "prefix": prefix, "after": after, "limit": limit}
+    parameters = {
+        "corpus": corpus,
+        "epoch": epoch,
+        "prefix": prefix,
+        "after": after,
+        "limit": limit,
+        "labels": _labels(principals),
+    }
     rows = await database.fetch(_DOCUMENTS, parameters)
     return [
         wire.DocumentSummary(key=row.key, version=row.version, title=row.title, uri=row.uri, born_epoch=row.born_epoch)
@@ -105,9 +137,11 @@ async def page(
     ]
 
 
-async def versions(database: Database, corpus: CorpusId, key: str) -> list[wire.DocumentVersion]:
+async def versions(
+    database: Database, corpus: CorpusId, key: str, principals: Sequence[str] | None = None
+) -> list[wire.DocumentVersion]:
     """The history of the document that lives under `key`, or was the last to do so; empty if there was none."""
-    rows = await database.fetch(_VERSIONS, {"corpus": corpus, "key": key})
+    rows = await database.fetch(_VERSIONS, {"corpus": corpus, "key": key, "labels": _labels(principals)})
     return [
         wire.DocumentVersion(
             version=row.version,

@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -326,4 +327,28 @@ answer_citation = Table(
     Column("rested_epoch", BigInteger),
     UniqueConstraint("corpus_id", "answer_id", "chunk_id", "ref", postgresql_nulls_not_distinct=True),
     Index(None, "corpus_id", "chunk_id", "answer_id"),
+)
+
+# Who may ask. A row stays for ever, also once the key is revoked: the log names keys, and a ledger that has had
+# one is never open again.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("role", Text, nullable=False),
+    # NULL: all corpora, or whatever principals a request names.
+    Column("corpora", ARRAY(Text)),
+    Column("principals", ARRAY(Text)),
+    Column("rate_per_s", Double),
+    Column("comment", Text),
+    Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("role IN ('reader', 'writer', 'admin')", name="role"),
+    # A name is free again once its key is revoked, so that a key can be replaced.
+    Index("api_key_living_name", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
 )

@@ -69,6 +69,7 @@ from ragver.wire.erasure import (
     ReceiptKey,
     StoreReceipt,
 )
+from ragver.wire.keys import ApiKey, KeyCreate, KeyCreated, KeyList, KeyName
 from ragver.wire.operations import Problem, Readiness
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
@@ -89,6 +90,7 @@ __all__ = [
     "Answer",
     "AnswerCitation",
     "AnswerId",
+    "ApiKey",
     "Body",
     "Break",
     "BrokenRow",
@@ -129,6 +131,10 @@ __all__ = [
     "IdempotencyKey",
     "IfVersion",
     "Key",
+    "KeyCreate",
+    "KeyCreated",
+    "KeyList",
+    "KeyName",
     "Label",
     "Line",
     "LogVerification",

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from ragver import wire
 from ragver.api import feed
+from ragver.api.access import READER, WRITER, Who, hung_up
 from ragver.api.deps import CorpusPath, Use
 from ragver.errors import InvalidRequest
 from ragver.telemetry import Stages
@@ -27,26 +28,38 @@ ReasonQuery = Annotated[wire.Reason | None, Query(description="why, for the log 
 ActorQuery = Annotated[wire.Actor | None, Query(description="who, for the log of commits")]
 
 
-@router.post("", status_code=201, summary="Commit", response_model=wire.CommitResult, responses={409: {}, 413: {}})
+@router.post(
+    "",
+    status_code=201,
+    summary="Commit",
+    dependencies=[WRITER],
+    response_model=wire.CommitResult,
+    responses={409: {}, 413: {}},
+)
 async def commit(
     corpus: CorpusPath,
     body: wire.CommitRequest,
     services: Use,
+    who: Who,
     response: Response,
     idempotency_key: IdempotencyHeader = None,
     fence: FenceQuery = False,
 ) -> wire.CommitResult:
     """Apply operations in order, as one commit: only the state after the last one is ever visible.
 
+    With an API key, the log keeps `key:NAME` as the actor, and after it the `actor` of the request.
     `Server-Timing` tells where the time went: split, embed, ledger, fence.
     """
     stages = Stages()
-    result = await services.writer.commit(corpus, body, idempotency_key=idempotency_key, fence=fence, stages=stages)
+    actor = who.acts_as(body.actor)
+    result = await services.writer.commit(
+        corpus, body, actor=actor, idempotency_key=idempotency_key, fence=fence, stages=stages
+    )
     response.headers["Server-Timing"] = stages.server_timing()
     return result
 
 
-@router.get("/verification", summary="Verify the log", response_model=wire.LogVerification)
+@router.get("/verification", summary="Verify the log", dependencies=[READER], response_model=wire.LogVerification)
 async def verification(
     corpus: CorpusPath,
     services: Use,
@@ -67,6 +80,7 @@ async def verification(
 @router.get(
     "",
     summary="Follow the changes",
+    dependencies=[READER],
     response_model=wire.CommitPage,
     responses={200: {"content": {feed.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
 )
@@ -86,7 +100,7 @@ async def changes(
     start = feed.start(since, last_event_id)
     first = await services.catalog.commits(corpus, start, FEED_PAGE_MAX)
     return StreamingResponse(
-        feed.follow(services, corpus, start, first, request.is_disconnected),
+        feed.follow(services, corpus, start, first, lambda: hung_up(request)),
         media_type=feed.MEDIA_TYPE,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from ragver.api.access import OPEN, READER
 from ragver.api.deps import Use
 from ragver.errors import RagverError
 from ragver.ledger import corpora
@@ -20,13 +21,19 @@ class Alive(BaseModel):
     status: str
 
 
-@router.get("/healthz", summary="Is the process alive?", response_model=Alive)
+@router.get("/healthz", summary="Is the process alive?", dependencies=[OPEN], response_model=Alive)
 async def alive() -> Alive:
     """Answers as long as the process does; says nothing of the stores."""
     return Alive(status="ok")
 
 
-@router.get("/readyz", summary="Can it serve?", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get(
+    "/readyz",
+    summary="Can it serve?",
+    dependencies=[OPEN],
+    response_model=Readiness,
+    responses={503: {"model": Readiness}},
+)
 async def ready(services: Use, response: Response) -> Readiness:
     """Asks both stores; 503 while one is away, and which."""
     ledger = await _state(corpora.ledger_id(services.database))
@@ -45,7 +52,7 @@ async def _state(asked: Any) -> str:
     return "ok"
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", dependencies=[READER], response_class=Response)
 async def metrics(services: Use) -> Response:
-    """In Prometheus's text format."""
+    """In Prometheus's text format. The labels name corpora, so this takes a key for all of them."""
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -5,10 +5,16 @@
 from fastapi import APIRouter
 
 from ragver import wire
+from ragver.api.access import READER_BY_PRINCIPALS
 from ragver.api.deps import CorpusPath, Use
 from ragver.api.direct import DirectRoute
 
-router = APIRouter(prefix="/corpora/{corpus}/validate", tags=["validation"], route_class=DirectRoute)
+router = APIRouter(
+    prefix="/corpora/{corpus}/validate",
+    tags=["validation"],
+    dependencies=[READER_BY_PRINCIPALS],
+    route_class=DirectRoute,
+)
 
 
 @router.post("", summary="Validate", response_model=wire.ValidateResponse, responses={400: {}, 409: {}, 410: {}})

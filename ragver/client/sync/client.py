@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ragver import wire
-from ragver.client.bodies import built, conditional, idempotent, identified, parsed, path_of, server_timing, whole
+from ragver.client.bodies import (
+    built,
+    conditional,
+    idempotent,
+    identified,
+    parsed,
+    path_of,
+    quoted,
+    server_timing,
+    whole,
+)
 from ragver.client.errors import ApiError, refusal
 from ragver.client.sync.events import data_of
 from ragver.client.sync.transport import Transport
@@ -321,6 +331,20 @@ class Client(Transport):
         path = path_of(corpus, "answers", "revalidate")
         response = self._send("POST", path, body=body, repeatable=True)
         return parsed(wire.RevalidateManyResponse, response)
+
+    # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_key(self, request: wire.KeyCreate) -> wire.KeyCreated:
+        """Make an API key. Its secret is in this answer and cannot be had again."""
+        return parsed(wire.KeyCreated, self._send("POST", "/v1/keys", body=request))
+
+    def keys(self) -> list[wire.ApiKey]:
+        """Every API key there has been, oldest first."""
+        return parsed(wire.KeyList, self._send("GET", "/v1/keys")).keys
+
+    def revoke_key(self, key_id: str) -> wire.ApiKey:
+        """End an API key for good; every server process refuses it within a second."""
+        return parsed(wire.ApiKey, self._send("DELETE", f"/v1/keys/{quoted(key_id)}", repeatable=True))
 
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────
 
