@@ -21,6 +21,7 @@ from ragver.keys import Keys
 from ragver.ledger import corpora, migrations
 from ragver.ledger.database import Database
 from ragver.liveness import Views
+from ragver.retention import Pins, Retention
 from ragver.retrieval import Limits, Retrieval
 from ragver.settings import Settings
 from ragver.telemetry import Metrics
@@ -45,6 +46,8 @@ class Services:
     validation: Validation
     answers: Answers
     keys: Keys
+    pins: Pins
+    retention: Retention
     metrics: Metrics
     publish: Callable[[str], None]
     """Tell whoever looks at the data directory under which URL this process serves."""
@@ -81,7 +84,8 @@ async def open_services(
         services = await _assemble(settings, stores, database, embedders, clock, metrics, indexer)
         stack.push_async_callback(services.keys.close)
         if indexing:
-            stack.push_async_callback(_stopped, asyncio.create_task(indexer.run(), name="indexer"))
+            for name, work in (("indexer", indexer.run), ("retention", services.retention.run)):
+                stack.push_async_callback(_stopped, asyncio.create_task(work(), name=name))
         yield services
 
 
@@ -127,6 +131,8 @@ async def _assemble(
         validation=validation,
         answers=Answers(database, views, validation, clock, metrics),
         keys=keys,
+        pins=Pins(database, views, tokens),
+        retention=Retention(database, stores.index, clock, settings.gc_interval_s, metrics),
         metrics=metrics,
         publish=lambda url: stores.publish(url, keys.operator_token),
     )

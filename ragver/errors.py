@@ -7,11 +7,14 @@ RagverError
 │   └── IdempotencyKeyReused
 ├── Unauthenticated           nobody knows who is asking: KeyMissing, KeyInvalid
 ├── NotAllowed                whoever is asking may not
-├── NotFound                  CorpusNotFound, DocumentNotFound, CommitNotFound, AnswerNotFound, KeyNotFound
-├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, AnswerIdTaken,
-│                             KeyExists
+├── NotFound                  CorpusNotFound, DocumentNotFound, PinNotFound, ErasureNotFound, AnswerNotFound,
+│                             KeyNotFound
+├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, TooManyPins,
+│                             AnswerIdTaken, KeyExists
 ├── SnapshotExpired           the horizon has passed the epoch
-├── Busy                      CommitContention, IndexLagging, AnswerContention, AnswersUnsettled, RateLimited: try again
+├── DocumentErased            the document was there at the epoch, and has been erased since
+├── Busy                      CommitContention, IndexLagging, CollectionRunning, AnswerContention, AnswersUnsettled,
+│                             RateLimited: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
 ├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid,
 │                             IndexUnsupported, ServerUnguarded
@@ -126,6 +129,14 @@ class KeyNotFound(NotFound):
     code, title = "key_not_found", "There is no such API key"
 
 
+class PinNotFound(NotFound):
+    code, title = "pin_not_found", "There is no such pin"
+
+
+class ErasureNotFound(NotFound):
+    code, title = "erasure_not_found", "There is no such erasure"
+
+
 class Conflict(RagverError):
     code, status, title = "conflict", 409, "The request does not fit the present state"
 
@@ -154,8 +165,16 @@ class KeyExists(Conflict):
     code, title = "key_exists", "There is an API key of this name already"
 
 
+class TooManyPins(Conflict):
+    code, title = "too_many_pins", "The corpus has as many pins as it may have"
+
+
 class SnapshotExpired(RagverError):
     code, status, title = "snapshot_expired", 410, "The snapshot can no longer be read"
+
+
+class DocumentErased(RagverError):
+    code, status, title = "document_erased", 410, "The document was erased"
 
 
 class Busy(RagverError):
@@ -186,6 +205,10 @@ class RateLimited(Busy):
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class CollectionRunning(Busy):
+    code, title = "collection_running", "Another process removes what has passed the horizon"
 
 
 class Unavailable(RagverError):

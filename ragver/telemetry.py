@@ -53,6 +53,18 @@ class Metrics:
         self.lag_epochs = Gauge(
             "ragver_index_lag_epochs", "Epochs between head and applied epoch", ["corpus"], registry=self.registry
         )
+        self.collected = Counter(
+            "ragver_gc_chunks_total",
+            "Dead chunks whose points, texts and vectors were removed",
+            ["corpus"],
+            registry=self.registry,
+        )
+        self.collection_time = Gauge(
+            "ragver_gc_last_success_timestamp_seconds",
+            "When a collection last came to its end",
+            ["corpus"],
+            registry=self.registry,
+        )
         self.indexed = Counter(
             "ragver_indexed_changes_total", "Chunk changes applied to the index", registry=self.registry
         )

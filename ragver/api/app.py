@@ -11,7 +11,7 @@ from ragver import __version__
 from ragver.api import access, problems
 from ragver.api.authentication import Authentication
 from ragver.api.limits import BodyLimit
-from ragver.api.routers import answers, commits, corpora, documents, health, keys, retrieval, validation
+from ragver.api.routers import answers, commits, corpora, documents, health, keys, retention, retrieval, validation
 from ragver.bootstrap import Services
 from ragver.wire import Problem
 
@@ -33,6 +33,7 @@ TAGS = [
     {"name": "validation", "description": "The check in front of every answer."},
     {"name": "answers", "description": "Answers on record: may they be served again, and what of them has died since."},
     {"name": "keys", "description": "Who may ask, and for what."},
+    {"name": "retention", "description": "Pins that hold an epoch readable, and the removal of what is behind it."},
     {"name": "operations", "description": "Liveness, readiness, metrics."},
 ]
 
@@ -83,7 +84,7 @@ def create_app(
     # Added last, so it comes first: nothing of a body is read for somebody who may not come in.
     app.add_middleware(Authentication, guarded=guarded)
     # Routes are tried in this order, so the two that stand in front of every answer come first.
-    for router in (validation, retrieval, corpora, commits, documents, answers, keys):
+    for router in (validation, retrieval, corpora, commits, documents, answers, retention, keys):
         app.include_router(
             router.router, prefix="/v1", responses={status: _ERRORS[status] for status in (401, 403, 404, 429)}
         )

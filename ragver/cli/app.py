@@ -9,7 +9,20 @@ import typer
 from typer.core import TyperGroup
 
 from ragver import __version__
-from ragver.cli import changes, corpora, demo, history, importing, keys, migrate, options, reads, serve, status
+from ragver.cli import (
+    changes,
+    corpora,
+    demo,
+    history,
+    importing,
+    keys,
+    migrate,
+    options,
+    reads,
+    retention,
+    serve,
+    status,
+)
 from ragver.cli.output import complain, explained
 
 INTERRUPTED = 130
@@ -72,6 +85,7 @@ ORDER = (
     "retrieve",
     "validate",
     "log",
+    "gc",
     "keys",
     "status",
 )
@@ -116,4 +130,5 @@ app.command("retrieve")(reads.retrieve)
 app.command("validate")(reads.validate)
 app.command("log")(history.log)
 app.add_typer(keys.app, name="keys")
+app.command("gc")(retention.gc)
 app.command("status")(status.status)

@@ -355,3 +355,22 @@ class AsyncClient(AsyncTransport):
         path = path_of(corpus, "commits", "verification")
         response = await self._send("GET", path, parameters={"epoch": epoch, "hash": digest})
         return parsed(wire.LogVerification, response)
+
+    # ── retention ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def pin(self, corpus: str, *, ttl_s: int, snapshot: str | None = None, epoch: int | None = None) -> wire.Pin:
+        """Hold an epoch, or that of a snapshot, readable for `ttl_s` seconds."""
+        body = built(wire.PinRequest, snapshot=snapshot, epoch=epoch, ttl_s=ttl_s)
+        return parsed(wire.Pin, await self._send("POST", path_of(corpus, "pins"), body=body))
+
+    async def pins(self, corpus: str) -> list[wire.Pin]:
+        """The pins that hold now, the oldest epoch first."""
+        return parsed(wire.PinList, await self._send("GET", path_of(corpus, "pins"))).pins
+
+    async def unpin(self, corpus: str, pin_id: str) -> None:
+        """Let go of a pinned epoch."""
+        await self._send("DELETE", path_of(corpus, "pins", pin_id))
+
+    async def collect(self, corpus: str) -> wire.GcResult:
+        """Remove what has passed the horizon."""
+        return parsed(wire.GcResult, await self._send("POST", path_of(corpus, "gc"), repeatable=True))

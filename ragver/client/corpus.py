@@ -37,3 +37,8 @@ class AsyncCorpus:
     revalidate_many = on_corpus(AsyncClient.revalidate_many)
 
     verify_log = on_corpus(AsyncClient.verify_log)
+
+    pin = on_corpus(AsyncClient.pin)
+    pins = on_corpus(AsyncClient.pins)
+    unpin = on_corpus(AsyncClient.unpin)
+    collect = on_corpus(AsyncClient.collect)

@@ -58,13 +58,18 @@ _BEGIN_TERM = text("""
     WHERE corpus_id = :corpus AND id = :generation RETURNING leader_term
 """)
 
-# Every generation that has to follow its corpus, those that serve first.
-_STANDINGS = text("""
+_FOLLOWING = """
     SELECT c.id AS corpus_id, c.name, c.epoch, c.filterable, g.id AS generation_id, g.collection, g.embedding,
            g.state, g.applied_epoch, g.verified_epoch, g.problem
     FROM index_generation g JOIN corpus c ON c.id = g.corpus_id
-    WHERE g.state <> 'retired' ORDER BY g.state <> 'serving', g.id
-""")
+    WHERE g.state <> 'retired'
+"""
+
+# Every generation that has to follow its corpus, those that serve first.
+_STANDINGS = text(f"{_FOLLOWING} ORDER BY g.state <> 'serving', g.id")
+
+# The same, of one corpus.
+_STANDINGS_OF_CORPUS = text(f"{_FOLLOWING} AND c.id = :corpus ORDER BY g.id")
 
 # How far a generation is, as long as the term lasts and it is not retired.
 _APPLIED = text("""
@@ -127,6 +132,11 @@ async def all_of(database: Database) -> list[Standing]:
     """Every generation that has points and is kept up to date, with how far it is: those that serve first, then
     those that are building or stand by."""
     return [_standing(row) for row in await database.fetch(_STANDINGS)]
+
+
+async def of_corpus(database: Database, corpus: CorpusId) -> list[Standing]:
+    """Every generation of the corpus that is kept up to date."""
+    return [_standing(row) for row in await database.fetch(_STANDINGS_OF_CORPUS, {"corpus": corpus})]
 
 
 async def advance(database: Database, leadership: Leadership, epoch: Epoch) -> bool:

@@ -56,7 +56,6 @@ class GcResult(Body):
     head: int
     horizon_before: int
     horizon: int = Field(description="the oldest epoch that can still be read")
-    points: int = Field(description="chunks whose points were removed from the index")
-    chunks: int = Field(description="chunks whose texts and vectors were removed from the ledger")
+    chunks: int = Field(description="chunks whose points, texts and vectors were removed")
     pins: int = Field(description="pins that hold the horizon now")
     full: list[GcStep] = Field(default_factory=list, description="with `full`: what was given back to the disk")

@@ -217,10 +217,8 @@ class Story:
     async def retire(self) -> None:
         """What retention does: first the horizon, then what no snapshot can see."""
         self.horizon = self.chance.randint(self.horizon, self.model.head)
-        gone = f"died_epoch <= {self.horizon}"
         await sql(self._services, f"UPDATE corpus SET horizon = {self.horizon}")
-        await sql(self._services, f"DELETE FROM embedding WHERE chunk_id IN (SELECT id FROM chunk WHERE {gone})")
-        await sql(self._services, f"UPDATE chunk SET text = NULL WHERE {gone}")
+        await self._services.retention.collect(CORPUS)
 
     # what is asked
 

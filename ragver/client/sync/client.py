@@ -354,3 +354,22 @@ class Client(Transport):
         path = path_of(corpus, "commits", "verification")
         response = self._send("GET", path, parameters={"epoch": epoch, "hash": digest})
         return parsed(wire.LogVerification, response)
+
+    # ── retention ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def pin(self, corpus: str, *, ttl_s: int, snapshot: str | None = None, epoch: int | None = None) -> wire.Pin:
+        """Hold an epoch, or that of a snapshot, readable for `ttl_s` seconds."""
+        body = built(wire.PinRequest, snapshot=snapshot, epoch=epoch, ttl_s=ttl_s)
+        return parsed(wire.Pin, self._send("POST", path_of(corpus, "pins"), body=body))
+
+    def pins(self, corpus: str) -> list[wire.Pin]:
+        """The pins that hold now, the oldest epoch first."""
+        return parsed(wire.PinList, self._send("GET", path_of(corpus, "pins"))).pins
+
+    def unpin(self, corpus: str, pin_id: str) -> None:
+        """Let go of a pinned epoch."""
+        self._send("DELETE", path_of(corpus, "pins", pin_id))
+
+    def collect(self, corpus: str) -> wire.GcResult:
+        """Remove what has passed the horizon."""
+        return parsed(wire.GcResult, self._send("POST", path_of(corpus, "gc"), repeatable=True))

@@ -38,3 +38,8 @@ class Corpus:
     revalidate_many = on_corpus(Client.revalidate_many)
 
     verify_log = on_corpus(Client.verify_log)
+
+    pin = on_corpus(Client.pin)
+    pins = on_corpus(Client.pins)
+    unpin = on_corpus(Client.unpin)
+    collect = on_corpus(Client.collect)

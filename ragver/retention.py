@@ -1,0 +1,132 @@
+"""Moves the horizon, and removes what no snapshot can see any more.
+
+The horizon moves first, in a commit of its own: whoever reads behind it is told so from then on, also in mid-read.
+Then the points of the chunks that died at or before it leave the index, and only then their texts and vectors leave
+the ledger: killed anywhere, the next collection finds in the ledger what is still to do. Tombstones stay for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragver import wire
+from ragver.clock import Clock
+from ragver.collection import collection_of
+from ragver.errors import CollectionRunning, CorpusNotFound, RagverError
+from ragver.index.port import Collection, Index
+from ragver.ledger import corpora, generations, retention
+from ragver.ledger.corpora import CorpusInfo
+from ragver.ledger.database import Database
+from ragver.ledger.retention import Horizon
+from ragver.liveness import Views
+from ragver.telemetry import Metrics, logger
+from ragver.tokens import SnapshotTokens
+from ragver.types import ChunkId, CorpusId, Epoch
+
+BATCH_CHUNKS_MAX = 1_000
+"""Chunks removed in one step."""
+
+
+class Pins:
+    """Epochs that are held readable beyond the retention."""
+
+    def __init__(self, database: Database, views: Views, tokens: SnapshotTokens) -> None:
+        self._database = database
+        self._views = views
+        self._tokens = tokens
+
+    async def add(self, name: str, request: wire.PinRequest) -> wire.Pin:
+        """Hold an epoch. Raises ``SnapshotExpired``, ``EpochAhead``, ``TooManyPins`` or what the token deserves."""
+        corpus = await self._corpus(name)
+        if request.snapshot is not None:
+            epoch = self._tokens.read(request.snapshot, corpus).epoch
+        else:
+            assert request.epoch is not None
+            epoch = Epoch(request.epoch)
+        return await retention.pin(self._database, corpus, epoch, request.ttl_s)
+
+    async def remove(self, name: str, pin_id: int) -> None:
+        """Let go. Raises ``PinNotFound``."""
+        await retention.unpin(self._database, await self._corpus(name), pin_id)
+
+    async def all(self, name: str) -> list[wire.Pin]:
+        """The pins that hold now, the oldest epoch first."""
+        return await retention.pins(self._database, await self._corpus(name))
+
+    async def _corpus(self, name: str) -> CorpusId:
+        view, _ = await self._views.fresh(name)
+        return view.info.corpus_id
+
+
+class Retention:
+    """Collects: any number of processes may, and one at a time does so in a corpus."""
+
+    def __init__(self, database: Database, index: Index, clock: Clock, interval_s: float, metrics: Metrics) -> None:
+        self._database = database
+        self._index = index
+        self._clock = clock
+        self._interval_s = interval_s
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Collect in every corpus, again and again, until cancelled."""
+        while True:
+            await self._clock.sleep(self._interval_s)
+            try:
+                await self._round()
+            except RagverError as error:
+                logger.warning("gc_waits", code=error.code, detail=error.detail)
+
+    async def _round(self) -> None:
+        for info in await corpora.all_of(self._database):
+            try:
+                await self._collect(info)
+            except (CorpusNotFound, CollectionRunning):
+                continue
+            except RagverError as error:
+                # The next corpus's index may be there.
+                logger.warning("gc_failed", corpus=info.name, code=error.code, detail=error.detail)
+
+    async def collect(self, name: str) -> wire.GcResult:
+        """Move the horizon and remove everything behind it.
+
+        Raises ``CorpusNotFound``, ``CollectionRunning``, or that a store is unavailable; what was done until then
+        stays done, and the next collection goes on from there.
+        """
+        return await self._collect(await corpora.get(self._database, name))
+
+    async def _collect(self, info: CorpusInfo) -> wire.GcResult:
+        async with retention.collector(self._database, info.corpus_id) as alone:
+            if not alone:
+                raise CollectionRunning(f"another process removes what has passed the horizon of {info.name!r}")
+            horizon = await retention.move_horizon(self._database, info.corpus_id)
+            removed = await self._remove_behind(info.corpus_id, horizon)
+        if removed or horizon.now != horizon.before:
+            logger.info("gc_done", corpus=info.name, horizon=horizon.now, chunks=removed)
+        self._metrics.collected.labels(info.name).inc(removed)
+        self._metrics.collection_time.labels(info.name).set_to_current_time()
+        return wire.GcResult(
+            corpus=info.name,
+            head=horizon.head,
+            horizon_before=horizon.before,
+            horizon=horizon.now,
+            chunks=removed,
+            pins=len(await retention.pins(self._database, info.corpus_id)),
+        )
+
+    async def _remove_behind(self, corpus: CorpusId, horizon: Horizon) -> int:
+        removed = 0
+        collections = await self._collections(corpus)
+        while chunk_ids := await retention.removable(self._database, corpus, horizon.now, BATCH_CHUNKS_MAX):
+            await self._remove_points(collections, chunk_ids)
+            removed += await retention.remove(self._database, corpus, horizon.now, chunk_ids)
+        return removed
+
+    async def _collections(self, corpus: CorpusId) -> list[Collection]:
+        """Where the corpus may have points: in every generation, those that no longer serve included."""
+        return [collection_of(standing) for standing in await generations.of_corpus(self._database, corpus)]
+
+    async def _remove_points(self, collections: Sequence[Collection], chunk_ids: Sequence[ChunkId]) -> None:
+        for collection in collections:
+            if await self._index.exists(collection):
+                await self._index.delete(collection, chunk_ids)
