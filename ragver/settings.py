@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ragver.errors import SettingsInvalid
 
 WriteOrdering: TypeAlias = Literal["weak", "medium", "strong"]
 ReadConsistency: TypeAlias = Literal["majority", "quorum", "all"] | Annotated[int, Field(gt=0)]
@@ -57,3 +59,17 @@ class Settings(BaseSettings):
     qdrant_on_disk: bool = Field(False, description="keep the vectors of new collections on disk, not in memory")
     qdrant_hnsw_m: int | None = Field(None, gt=0, description="links per point in a new collection's graph")
     qdrant_hnsw_ef_construct: int | None = Field(None, gt=3, description="candidates looked at to find those links")
+
+
+def read_settings(data_dir: Path | None, **told: Any) -> Settings:
+    """Settings from the environment; what is told here goes before it. Raises ``SettingsInvalid``."""
+    unknown = [name for name in told if name not in Settings.model_fields]
+    if unknown:
+        raise SettingsInvalid(f"there is no setting {', '.join(unknown)}; they are listed in ragver/settings.py")
+    if data_dir is not None:
+        told["data_dir"] = data_dir
+    try:
+        return Settings(**told)
+    except ValidationError as error:
+        found = "; ".join(f"RAGVER_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
+        raise SettingsInvalid(found) from error

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ragver.cli import logs
-from ragver.errors import CorpusNotFound, DataDirInUse, InvalidRequest, SettingsInvalid
+from ragver.errors import CorpusNotFound, InvalidRequest
 
 if TYPE_CHECKING:
     from ragver.client import AsyncClient
-    from ragver.settings import Settings
 
 T = TypeVar("T")
 
@@ -31,15 +30,6 @@ class Place:
 
 presented: ContextVar[str | None] = ContextVar("presented", default=None)
 """The API key that the user gave, if any."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """A server, in words too, and what makes whoever can read its data directory its operator."""
-
-    url: str
-    described: str
-    operator_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +73,18 @@ async def connect(place: Place) -> AsyncIterator[Connection]:
     """
     from ragver.client import AsyncClient
 
-    settings = read_settings(place.data_dir)
-    server = found(settings) if place.url is None else _Server(_normalised(place.url), place.url)
-    if server is None:
-        async with _in_process(settings, place.command) as connection:
-            yield connection
+    if place.url is not None:
+        async with AsyncClient(_normalised(place.url), api_key=presented.get()) as client:
+            yield Connection(client, place.url, in_process=False)
         return
-    async with AsyncClient(server.url, api_key=presented.get() or server.operator_token) as client:
-        yield Connection(client, server.described, in_process=False)
+    from ragver.local import way_to
+    from ragver.settings import read_settings
 
-
-def read_settings(data_dir: Path | None) -> Settings:
-    """Settings from the environment; what was said on the command line goes before it."""
-    from pydantic import ValidationError
-
-    from ragver.settings import Settings
-
-    try:
-        return Settings() if data_dir is None else Settings(data_dir=data_dir)
-    except ValidationError as error:
-        found = "; ".join(f"RAGVER_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
-        raise SettingsInvalid(found) from error
+    async with (
+        way_to(read_settings(place.data_dir), f"ragver {place.command}") as way,
+        AsyncClient(way.url, api_key=presented.get() or way.operator_token, transport=way.transport) as client,
+    ):
+        yield Connection(client, way.described, in_process=way.transport is not None)
 
 
 def _normalised(url: str) -> str:
@@ -112,39 +93,3 @@ def _normalised(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise InvalidRequest(f"--url takes an HTTP address such as http://127.0.0.1:8000, not {url!r}")
     return url
-
-
-def found(settings: Settings) -> _Server | None:
-    """The server on the data directory; None if nobody holds the directory."""
-    from ragver.embedded.datadir import DataDir
-
-    if settings.database_url is not None and settings.qdrant_url is not None:
-        return None
-    directory = DataDir(settings.data_dir)
-    holder = directory.holder()
-    if holder is None:
-        return None
-    if holder.url is None:
-        raise DataDirInUse(
-            f"{directory.path} is held by {holder}, which serves no URL: wait for it, stop it, or name another "
-            "directory with --data-dir"
-        )
-    described = f"{holder.url}, process {holder.pid}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC"
-    return _Server(holder.url, described, holder.operator_token)
-
-
-@asynccontextmanager
-async def _in_process(settings: Settings, command: str) -> AsyncIterator[Connection]:
-    import httpx
-
-    from ragver.api.app import create_app
-    from ragver.bootstrap import open_services
-    from ragver.client import AsyncClient
-
-    app = create_app(
-        lambda: open_services(settings, role=f"ragver {command}"), settings.request_bytes_max, guarded=False
-    )
-    # Errors of the application come back as answers, like those of a server.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), AsyncClient("http://in-process", transport=transport) as client:
-        yield Connection(client, f"stores embedded in {settings.data_dir.resolve()}", in_process=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ragver.cli import options
-from ragver.cli.connection import Connection, Place, read_settings, run
+from ragver.cli.connection import Connection, Place, run
 from ragver.cli.output import show_fields, show_json
 from ragver.errors import InvalidRequest
 
@@ -63,6 +63,8 @@ def import_(
     A folder becomes one commit. A history becomes a commit each, in order; if it is interrupted, run the same
     command again and it goes on where it was.
     """
+    from ragver.settings import read_settings
+
     source = _source(path, git, subdir, branch, replay, prune, acl)
     name = corpus or source.name
     bytes_max = read_settings(data_dir).request_bytes_max

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 import typer
 
 from ragver.cli import logs, options
-from ragver.cli.connection import Place, connect, found, read_settings
+from ragver.cli.connection import Place, connect
 from ragver.cli.output import Column, on_terminal, show_fields, show_json, show_line, show_rows
 from ragver.errors import KeyNotFound
 from ragver.types import Role
@@ -161,10 +161,12 @@ def _run(place: Place, work: Callable[[KeyBook], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _book(place: Place) -> AsyncIterator[KeyBook]:
     """A server's keys, or, where none was named or found, the ledger's own: no index has to be there for that."""
-    settings = read_settings(place.data_dir)
-    if place.url is None and found(settings) is None:
-        from ragver.bootstrap import open_keys
+    from ragver.bootstrap import open_keys
+    from ragver.local import running
+    from ragver.settings import read_settings
 
+    settings = read_settings(place.data_dir)
+    if place.url is None and running(settings) is None:
         async with open_keys(settings, role=f"ragver {place.command}") as keys:
             yield keys
         return

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ragver.cli import logs, options
-from ragver.cli.connection import read_settings
 from ragver.cli.output import show_fields, show_json
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ def migrate(data_dir: options.DataDirectory = None, as_json: options.AsJson = Fa
     every start also brings up to date by itself.
     """
     from ragver.ledger import migrations
+    from ragver.settings import read_settings
 
     logs.configure("ERROR")
     with _ledger(read_settings(data_dir)) as url:

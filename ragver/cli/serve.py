@@ -40,7 +40,7 @@ def serve(
     **ragver keys**.
     """
     from ragver.cli import logs, server
-    from ragver.cli.connection import read_settings
+    from ragver.settings import read_settings
 
     logs.configure("INFO")
     settings = read_settings(data_dir)

@@ -7,6 +7,8 @@
 from ragver.client.client import AsyncClient
 from ragver.client.corpus import AsyncCorpus
 from ragver.client.errors import ApiError, ServerUnreachable
+from ragver.client.opening import Opening, open
+from ragver.client.prompts import numbered
 from ragver.client.retries import NO_RETRIES, Retries
 from ragver.client.sync.client import Client
 from ragver.client.sync.corpus import Corpus
@@ -19,7 +21,10 @@ __all__ = [
     "AsyncCorpus",
     "Client",
     "Corpus",
+    "Opening",
     "Retries",
     "ServerUnreachable",
     "Verdict",
+    "numbered",
+    "open",
 ]

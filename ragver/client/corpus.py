@@ -15,6 +15,9 @@ class AsyncCorpus:
     client: AsyncClient
     name: str
 
+    def __repr__(self) -> str:
+        return f"{self.client!r}[{self.name!r}]"
+
     describe = on_corpus(AsyncClient.corpus)
 
     commit = on_corpus(AsyncClient.commit)

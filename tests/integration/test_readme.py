@@ -13,14 +13,34 @@ README = Path(__file__).parents[2] / "README.md"
 PROGRAM = re.compile(r"```python\n(.*?)```\s+It prints:\s+```\n(.*?)```", re.DOTALL)
 
 
-def test_the_first_program_prints_what_is_printed_below_it(data_dir: Path) -> None:
+def program_and_promise() -> tuple[str, str]:
     found = PROGRAM.search(README.read_text(encoding="utf-8"))
     assert found is not None
-    program, promised = found.groups()
-    with running_server(data_dir) as server:
-        program = program.replace("http://127.0.0.1:8000", server.url)
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, text=True, check=True
-        )
+    return found[1], found[2]
 
-    assert promised == done.stdout
+
+def printed(program: str, directory: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_the_first_program_prints_what_is_printed_below_it(data_dir: Path) -> None:
+    program, promised = program_and_promise()
+
+    assert promised == printed(program, data_dir.parent)
+
+
+def test_it_does_so_over_a_server_too(data_dir: Path) -> None:
+    """The way that its comment names."""
+    program, promised = program_and_promise()
+    with running_server(data_dir) as server:
+        over_a_server = program.replace('ragver.open("./data")', f'ragver.Client("{server.url}")')
+
+        assert promised == printed(over_a_server, data_dir.parent)

@@ -16,6 +16,9 @@ class Corpus:
     client: Client
     name: str
 
+    def __repr__(self) -> str:
+        return f"{self.client!r}[{self.name!r}]"
+
     describe = on_corpus(Client.corpus)
 
     commit = on_corpus(Client.commit)
