@@ -22,9 +22,9 @@ def scores(distance: Distance, matrix: Vectors, vector: Vectors) -> Vectors:
     found: Vectors
     match distance:
         case Distance.COSINE:
-            found = matrix @ normalised(distance, vector)
+            found = _inner(matrix, normalised(distance, vector))
         case Distance.DOT:
-            found = matrix @ vector
+            found = _inner(matrix, vector)
         case Distance.EUCLID:
             difference = matrix - vector
             found = np.sqrt(np.einsum("ij,ij->i", difference, difference))
@@ -32,6 +32,13 @@ def scores(distance: Distance, matrix: Vectors, vector: Vectors) -> Vectors:
             found = np.abs(matrix - vector).sum(axis=1)
         case _:
             assert_never(distance)
+    return found
+
+
+def _inner(matrix: Vectors, vector: Vectors) -> Vectors:
+    # Row by row, not `matrix @ vector`: for that OpenBLAS divides the matrix among threads, which wait for each other
+    # while somebody else has the core. Under load that took 100 ms and more in place of 0.2.
+    found: Vectors = np.vecdot(matrix, vector)
     return found
 
 
