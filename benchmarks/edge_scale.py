@@ -15,15 +15,12 @@ import numpy as np
 import qdrant_edge
 from numpy.typing import NDArray
 
+from benchmarks.vectors import DIMENSIONS, clustered
 from ragver.index import edge
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Payload, Point, Search
-from ragver.index.scoring import normalised
 from ragver.types import ChunkId, Distance, DocumentId, Epoch
 
-DIMENSIONS = 384
-CLUSTERS = 200
-SPREAD = 0.4
 BATCH_POINTS = 1_000
 SEARCHES = 1_000
 WRITE_EVERY_SEARCHES = 20
@@ -31,18 +28,11 @@ PAUSE_S = 0.005
 """Before each search: under searches without a pause, the child would get one processor and they the other."""
 
 
-def vectors(count: int, seed: int) -> NDArray[np.float32]:
-    centres = np.random.default_rng(0).standard_normal((CLUSTERS, DIMENSIONS))
-    rng = np.random.default_rng(seed)
-    near = centres[rng.integers(0, CLUSTERS, count)] + SPREAD * rng.standard_normal((count, DIMENSIONS))
-    return normalised(Distance.COSINE, near.astype(np.float32))
-
-
 class Bench:
     def __init__(self, index: EdgeIndex, collection: Collection) -> None:
         self._index = index
         self._collection = collection
-        self._queries = vectors(500, 2)
+        self._queries = clustered(500, 2)
         self._next_id = 1
         self._taken_ms: dict[str, list[float]] = {"bare": [], "port": []}
 
@@ -92,11 +82,11 @@ async def measure(directory: Path, count: int) -> None:
     bench = Bench(index, collection)
     edge.BUILD_POINTS_MIN = 2 * count + SEARCHES  # not before the quiet has been measured
     for start in range(0, count, BATCH_POINTS):
-        await bench.write(vectors(min(BATCH_POINTS, count - start), 3 + start))
+        await bench.write(clustered(min(BATCH_POINTS, count - start), 3 + start))
     await bench.work(SEARCHES)
     quiet = bench.report("before")
     edge.BUILD_POINTS_MIN = count
-    await bench.write(vectors(1, 1))
+    await bench.write(clustered(1, 1))
     started_s = time.perf_counter()
     while bench.building:
         await bench.work(WRITE_EVERY_SEARCHES)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Contestant = Callable[[int], Awaitable[object]]
@@ -14,7 +13,8 @@ Contestant = Callable[[int], Awaitable[object]]
 class Latency:
     """Milliseconds of one contestant."""
 
-    median_ms: float
+    p50_ms: float
+    p95_ms: float
     p99_ms: float
 
 
@@ -28,9 +28,11 @@ async def take_turns(contestants: Mapping[str, Contestant], rounds: int, warm_up
             elapsed = time.perf_counter() - started
             if number >= warm_up:
                 taken[name].append(elapsed * 1000)
-    return {name: _latency(times) for name, times in taken.items()}
+    return {name: latency(times) for name, times in taken.items()}
 
 
-def _latency(times_ms: list[float]) -> Latency:
+def latency(times_ms: Sequence[float]) -> Latency:
+    """The percentiles of these times."""
     ordered = sorted(times_ms)
-    return Latency(statistics.median(ordered), ordered[int(len(ordered) * 0.99)])
+    p50, p95, p99 = (ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] for percent in (50, 95, 99))
+    return Latency(p50, p95, p99)
