@@ -15,42 +15,38 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-import numpy as np
-
-from ragver.errors import IndexUnavailable, NotInstalled
+from ragver.errors import IndexUnavailable
 from ragver.filters import Filter
 from ragver.index.building import Build, BuildCancelled
+from ragver.index.edge_engine import DIALECT, SCHEMAS, copy_points, edge, engine_config, engine_errors, stored_point
 from ragver.index.edge_files import MARKER, SHARD, mark, new_name, require_same, sync
 from ragver.index.payload import (
-    Dialect,
+    STAMP_ID,
     alike,
+    as_matrix,
     changeable,
     death,
     deaths_by_epoch,
     fitting,
     indexed_fields,
     never_marked_dead,
+    read_stamp,
+    stamp_payload,
+    stamp_vector,
     stored,
     touched_before,
     translate,
     visible,
 )
-from ragver.index.port import Collection, Match, Payload, Point, Search, StoredPoint
+from ragver.index.port import Collection, Match, Page, Payload, Point, Search, Stamp, StoredPoint
 from ragver.index.scoring import normalised
 from ragver.telemetry import logger
-from ragver.types import ChunkId, Distance, Epoch, FieldType
-
-try:
-    import qdrant_edge as edge
-except ImportError as missing:
-    raise NotInstalled(
-        "the embedded index needs qdrant-edge-py: pip install 'ragver[embedded]', or set RAGVER_QDRANT_URL"
-    ) from missing
+from ragver.types import ChunkId, Epoch
 
 BATCH_POINTS_MAX = 256
 """Points in one call of the engine, which holds the interpreter lock for some 2 ms with so many."""
@@ -66,33 +62,10 @@ BUILD_RETRY_S = 600.0
 """How long a shard whose build has failed does without."""
 CARRY_POINTS_MAX = 4_096
 """Points carried over to the built shard before other writes get their turn."""
-GRAPH_LINKS = 16
-GRAPH_CANDIDATES = 100
-FULL_SCAN_KB = 10_000
-"""Where a filter leaves fewer vectors than this, they are all looked at: exact, and quicker than the graph."""
+PAGE_POINTS_MAX = 1_000
+"""Points read in one call; more take longer each."""
 
 T = TypeVar("T")
-
-_DISTANCES = {
-    Distance.COSINE: edge.Distance.Cosine,
-    Distance.DOT: edge.Distance.Dot,
-    Distance.EUCLID: edge.Distance.Euclid,
-    Distance.MANHATTAN: edge.Distance.Manhattan,
-}
-_SCHEMAS = {
-    FieldType.KEYWORD: edge.PayloadSchemaType.Keyword,
-    FieldType.INTEGER: edge.PayloadSchemaType.Integer,
-    FieldType.FLOAT: edge.PayloadSchemaType.Float,
-    FieldType.DATETIME: edge.PayloadSchemaType.Datetime,
-}
-_DIALECT: Dialect[Any] = Dialect(
-    group=lambda must, should, must_not: edge.Filter(must or None, should or None, must_not or None),
-    equals=lambda path, value: edge.FieldCondition(path, match=edge.MatchValue(value)),
-    among=lambda path, values: edge.FieldCondition(path, match=edge.MatchAny(values)),
-    numbers=lambda path, bounds: edge.FieldCondition(path, range=edge.RangeFloat(**bounds)),
-    times=lambda path, bounds: edge.FieldCondition(path, range=edge.RangeDateTime(**bounds)),
-    empty=edge.IsEmptyCondition,
-)
 
 
 class EdgeIndex:
@@ -137,7 +110,7 @@ class EdgeIndex:
             return await self._run(self._readers, lambda: self._shard(collection).search(search))
         # The engine keeps the interpreter lock for the whole of a search: in a thread it would stop the event
         # loop just as long, and two hand-overs of the lock would come on top.
-        with _engine_errors():
+        with engine_errors():
             return shard.search(search)
 
     async def scroll(
@@ -146,6 +119,33 @@ class EdgeIndex:
         return await self._run(
             self._readers, lambda: self._shard(collection).scroll(after, limit, with_vectors=with_vectors)
         )
+
+    async def page(
+        self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
+    ) -> Page:
+        return await self._run(
+            self._readers, lambda: self._shard(collection).page(after, limit, with_vectors=with_vectors)
+        )
+
+    async def lookup(
+        self, collection: Collection, chunk_ids: Sequence[ChunkId], *, with_vectors: bool = False
+    ) -> list[StoredPoint]:
+        return await self._run(
+            self._readers, lambda: self._shard(collection).lookup(chunk_ids, with_vectors=with_vectors)
+        )
+
+    async def misfits(self, collection: Collection) -> list[str]:
+        def compared() -> list[str]:
+            require_same(self._path(collection), collection)
+            return self._shard(collection).misfits()
+
+        return await self._run(self._readers, compared)
+
+    async def stamp(self, collection: Collection, stamp: Stamp, *, replace: bool = False) -> None:
+        await self._write(collection, lambda shard: shard.stamp(stamp, replace=replace))
+
+    async def stamped(self, collection: Collection) -> Stamp | None:
+        return read_stamp(await self.lookup(collection, [STAMP_ID]))
 
     async def count(self, collection: Collection) -> int:
         return await self._run(self._readers, lambda: self._shard(collection).count())
@@ -169,7 +169,7 @@ class EdgeIndex:
 
     async def _run(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         def guarded() -> T:
-            with _engine_errors():
+            with engine_errors():
                 return call()
 
         if self._closed:
@@ -197,7 +197,9 @@ class EdgeIndex:
             self._drop(collection)  # what an interrupted creation or removal has left
             _Shard.create(path, collection)
         require_same(path, collection)
-        self._consider_build(self._shard(collection))
+        shard = self._shard(collection)
+        shard.complete_indexes()
+        self._consider_build(shard)
         return created
 
     def _drop(self, collection: Collection) -> None:
@@ -222,7 +224,7 @@ class EdgeIndex:
         started_s = time.monotonic()
         built: edge.EdgeShard | None = None
         try:
-            with _engine_errors():
+            with engine_errors():
                 build = self._writer.submit(shard.begin_build).result()
                 build.run()
                 built = edge.EdgeShard.load(str(build.directory))
@@ -245,7 +247,7 @@ class EdgeIndex:
 
     def _close(self) -> None:
         self._readers.shutdown(wait=True)
-        with _engine_errors():
+        with engine_errors():
             while self._shards:
                 self._shards.popitem()[1].close()
 
@@ -277,9 +279,9 @@ class _Shard:
         """Make an empty shard. The marker comes last: without it, the directory does not count."""
         directory = path / new_name()
         directory.mkdir(parents=True)
-        engine = edge.EdgeShard.create(str(directory), _engine_config(collection))
+        engine = edge.EdgeShard.create(str(directory), engine_config(collection))
         for field, kind in indexed_fields(collection).items():
-            engine.update(edge.UpdateOperation.create_field_index(field, _SCHEMAS[kind]))
+            engine.update(edge.UpdateOperation.create_field_index(field, SCHEMAS[kind]))
         engine.flush()
         engine.close()
         sync(directory)
@@ -331,7 +333,7 @@ class _Shard:
         request = edge.SearchRequest(
             edge.Query.Nearest(vector),
             search.limit,
-            filter=translate(visible(search), _DIALECT),
+            filter=translate(visible(search), DIALECT),
             params=edge.SearchParams(exact=exact),
             with_vector=False,
             with_payload=False,
@@ -339,15 +341,60 @@ class _Shard:
         return list(self._engine.search(request))
 
     def scroll(self, after: ChunkId | None, limit: int, *, with_vectors: bool) -> list[StoredPoint]:
-        first = None if after is None else after + 1
-        request = edge.ScrollRequest(first, limit, with_payload=True, with_vector=with_vectors)
+        return [stored_point(record) for record in self._records(after, limit, with_vectors)]
+
+    def page(self, after: ChunkId | None, limit: int, *, with_vectors: bool) -> Page:
+        ids: list[Any] = []
+        payloads: list[Any] = []
+        vectors: list[Any] = []
+        while len(ids) < limit:
+            asked = min(PAGE_POINTS_MAX, limit - len(ids))
+            records = self._records(after, asked, with_vectors)
+            ids += [record.id for record in records]
+            payloads += [record.payload for record in records]
+            if with_vectors:
+                vectors += [record.vector for record in records]
+            if len(records) < asked:
+                break
+            after = ChunkId(ids[-1])
+        return Page(ids, payloads, as_matrix(self._collection, vectors) if with_vectors else None)
+
+    def _records(self, after: ChunkId | None, limit: int, with_vectors: bool) -> list[edge.Record]:
+        first = (STAMP_ID if after is None else after) + 1
         with self._swapping:
-            records, _ = self._engine.scroll(request)
-        return [_stored_point(record) for record in records]
+            records, _ = self._engine.scroll(edge.ScrollRequest(first, limit, None, True, with_vectors))
+        return records
+
+    def lookup(self, chunk_ids: Sequence[ChunkId], *, with_vectors: bool) -> list[StoredPoint]:
+        with self._swapping:
+            return [stored_point(record) for record in self._engine.retrieve(list(chunk_ids), True, with_vectors)]
 
     def count(self) -> int:
         with self._swapping:
-            return self._engine.count(edge.CountRequest(exact=True))
+            stamps = len(self._engine.retrieve([STAMP_ID], False, False))
+            return self._engine.count(edge.CountRequest(exact=True)) - stamps
+
+    def misfits(self) -> list[str]:
+        return [f"the payload index on {field} is missing" for field in self._missing_indexes()]
+
+    def complete_indexes(self) -> None:
+        for field, schema in self._missing_indexes().items():
+            self._engine.update(edge.UpdateOperation.create_field_index(field, schema))
+
+    def _missing_indexes(self) -> dict[str, edge.PayloadSchemaType]:
+        with self._swapping:
+            there = self._engine.info().payload_schema
+        wanted = {field: SCHEMAS[kind] for field, kind in indexed_fields(self._collection).items()}
+        return {
+            field: schema for field, schema in wanted.items() if field not in there or there[field].data_type != schema
+        }
+
+    def stamp(self, stamp: Stamp, *, replace: bool) -> None:
+        payload = stamp_payload(stamp)
+        mode = edge.UpdateMode.Upsert if replace else edge.UpdateMode.InsertOnly
+        point = edge.Point(STAMP_ID, stamp_vector(self._collection), payload)
+        self._update(edge.UpdateOperation.upsert_points([point], update_mode=mode), [STAMP_ID])
+        self._set_payload([STAMP_ID], touched_before(stamp.epoch), payload)
 
     def make_durable(self) -> None:
         """Return when a power cut can no longer undo the updates so far.
@@ -397,7 +444,7 @@ class _Shard:
         self._build.check()
         carried = [ChunkId(self._touched.pop()) for _ in range(min(CARRY_POINTS_MAX, len(self._touched)))]
         for batch in _batches(carried):
-            _copy_points(self._engine, built, batch)
+            copy_points(self._engine, built, batch)
         self._carried += len(carried)
         if self._touched:
             return False
@@ -437,7 +484,7 @@ class _Shard:
     def _set_payload(self, chunk_ids: Sequence[ChunkId], where: Filter, change: dict[str, Any]) -> None:
         # By filter, since naming ids outright is an error when one of them is not there.
         for batch in _batches(chunk_ids):
-            wanted = edge.Filter(must=[edge.HasIdCondition(set(batch)), translate(where, _DIALECT)])
+            wanted = edge.Filter(must=[edge.HasIdCondition(set(batch)), translate(where, DIALECT)])
             self._update(edge.UpdateOperation.set_payload_by_filter(wanted, change), batch)
 
     def _update(self, operation: edge.UpdateOperation, chunk_ids: Sequence[ChunkId]) -> None:
@@ -448,43 +495,6 @@ class _Shard:
         self._outside_graph += len(chunk_ids)  # a point of the graph that changes may move out of it
 
 
-def _engine_config(collection: Collection) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors=edge.EdgeVectorParams(size=collection.dimensions, distance=_DISTANCES[collection.distance]),
-        hnsw_config=edge.HnswIndexConfig(GRAPH_LINKS, GRAPH_CANDIDATES, FULL_SCAN_KB, max_indexing_threads=1),
-        # All that is there when a build begins belongs into the graph; without a build, nothing does.
-        optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1),
-    )
-
-
-def _copy_points(source: edge.EdgeShard, target: edge.EdgeShard, chunk_ids: Sequence[ChunkId]) -> None:
-    records = source.retrieve(list(chunk_ids), True, True)
-    if records:
-        rows = [edge.Point(record.id, record.vector or [], record.payload or {}) for record in records]
-        target.update(edge.UpdateOperation.upsert_points(rows))
-    gone = set(chunk_ids) - {int(record.id) for record in records}
-    if gone:
-        target.update(edge.UpdateOperation.delete_points(sorted(gone)))
-
-
-def _stored_point(record: edge.Record) -> StoredPoint:
-    vector = None if record.vector is None else np.asarray(record.vector, dtype=np.float32)
-    return StoredPoint(ChunkId(int(record.id)), record.payload or {}, vector)
-
-
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), BATCH_POINTS_MAX):
         yield items[start : start + BATCH_POINTS_MAX]
-
-
-@contextmanager
-def _engine_errors() -> Iterator[None]:
-    """The engine raises plain ``Exception``, and after a panic a class that not even that catches."""
-    try:
-        yield
-    except OSError as error:
-        raise IndexUnavailable(f"the embedded index cannot use its directory: {error}") from error
-    except BaseException as error:
-        if type(error) is Exception or type(error).__name__ == "PanicException":
-            raise IndexUnavailable(f"the embedded index refused: {error}") from error
-        raise

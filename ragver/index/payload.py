@@ -17,7 +17,7 @@ import numpy as np
 
 from ragver.errors import VectorInvalid
 from ragver.filters import All, Any, Bound, Condition, Exists, Filter, Not, OneOf, Range, Scalar, timestamp
-from ragver.index.port import Collection, Payload, Search, Vector
+from ragver.index.port import Collection, Payload, Search, Stamp, StoredPoint, Vector, Vectors
 from ragver.types import WILDCARD, ChunkId, Epoch, FieldType
 
 DOCUMENT_ID = "document_id"
@@ -30,6 +30,9 @@ RESTRICTED = "restricted"
 """1 where the labels lack the wildcard, else 0: only such points have to be held against a reader's labels."""
 META = "meta"
 """Metadata fields lie in one object under this name: it is replaced whole, so a removed field vanishes."""
+STAMP_ID = ChunkId(0)
+"""A point that is no chunk: it carries the collection's stamp. Below all chunk ids, and dead at every epoch."""
+STAMP = "stamp"
 
 
 # ── layout ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,6 +85,46 @@ def _spelled(value: Anything) -> Anything:
 def death(epoch: Epoch) -> dict[str, Anything]:
     """The part that a death sets."""
     return {DIED_EPOCH: epoch}
+
+
+def stamp_payload(stamp: Stamp) -> dict[str, Anything]:
+    """The payload of the point that carries the stamp: of its epoch, so that an update applies where it is older."""
+    return {
+        DOCUMENT_ID: 0,
+        BORN_EPOCH: 0,
+        DIED_EPOCH: 0,
+        TOUCHED_EPOCH: stamp.epoch,
+        RESTRICTED: 1,
+        ACL: [],
+        META: {},
+        STAMP: {"ledger": stamp.ledger, "chain": stamp.chain, "term": stamp.term},
+    }
+
+
+def stamp_vector(collection: Collection) -> list[float]:
+    """What stands in for the vector that a point must have."""
+    return [1.0] + [0.0] * (collection.dimensions - 1)
+
+
+def read_stamp(points: Iterable[StoredPoint]) -> Stamp | None:
+    """The stamp that a lookup of its point has found."""
+    for point in points:
+        match point.payload:
+            case {
+                "touched_epoch": int(epoch),
+                "stamp": {"ledger": str(ledger), "chain": str(chain), "term": int(term)},
+            }:
+                return Stamp(ledger, Epoch(epoch), chain, term)
+    return None
+
+
+def as_matrix(collection: Collection, vectors: Sequence[Anything]) -> Vectors:
+    """A row for each vector as engines give them; NaN where there is none, or one of another size."""
+    rows = np.full((len(vectors), collection.dimensions), np.nan, dtype=np.float32)
+    for row, vector in zip(rows, vectors, strict=True):
+        if vector is not None and len(vector) == collection.dimensions:
+            row[:] = vector
+    return rows
 
 
 def deaths_by_epoch(deaths: Mapping[ChunkId, Epoch]) -> Iterable[tuple[Epoch, list[ChunkId]]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from ragver.filters import Filter
 from ragver.types import ChunkId, Distance, DocumentId, Epoch, FieldType
 
 Vector = NDArray[np.float32]
+Vectors = NDArray[np.float32]
+"""A matrix, a vector in each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,29 @@ class StoredPoint:
     vector: Vector | None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Points as columns, in ascending id order: for millions of them an object each would be most of the work."""
+
+    ids: Sequence[int]
+    payloads: Sequence[Mapping[str, Any] | None]
+    vectors: Vectors | None
+    """None if not asked for. A row for each point, of NaN where it has no vector of the collection's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Whose changes a collection holds, and how far: what tells a restored store from one that only lags."""
+
+    ledger: str
+    epoch: Epoch
+    """Everything up to here was applied before the stamp was set."""
+    chain: str
+    """The hash of the commit of that epoch, in hexadecimal; empty for epoch 0."""
+    term: int
+    """The leader's who set it."""
+
+
 class Index(Protocol):
     """One vector index engine. Safe to use from many tasks at once."""
 
@@ -130,3 +155,33 @@ class Index(Protocol):
 
     async def close(self) -> None:
         """Make everything durable and let go of the engine."""
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """An index whose collections can be told whose they are. A stamp is kept among the points and travels with
+    them into backups; searches, scrolls and counts pass over it."""
+
+    async def stamp(self, collection: Collection, stamp: Stamp, *, replace: bool = False) -> None:
+        """Set the stamp where there is none or one of an earlier epoch; with `replace`, whatever there is."""
+
+    async def stamped(self, collection: Collection) -> Stamp | None:
+        """The stamp; None if there is none, or what is there is not readable as one."""
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """An index that can be held against the ledger, point by point."""
+
+    async def lookup(
+        self, collection: Collection, chunk_ids: Sequence[ChunkId], *, with_vectors: bool = False
+    ) -> list[StoredPoint]:
+        """The points that are there among these ids, in any order."""
+
+    async def page(
+        self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
+    ) -> Page:
+        """Like ``scroll``, in columns."""
+
+    async def misfits(self, collection: Collection) -> list[str]:
+        """What of the collection's own parameters and payload indexes is not as ``ensure`` would make it, in words."""

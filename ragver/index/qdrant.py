@@ -20,21 +20,26 @@ from ragver.index.payload import (
     ACL,
     BORN_EPOCH,
     DIED_EPOCH,
+    STAMP_ID,
     TOUCHED_EPOCH,
     Dialect,
     alike,
+    as_matrix,
     changeable,
     death,
     deaths_by_epoch,
     fitting,
     indexed_fields,
     never_marked_dead,
+    read_stamp,
+    stamp_payload,
+    stamp_vector,
     stored,
     touched_before,
     translate,
     visible,
 )
-from ragver.index.port import Collection, Match, Payload, Point, Search, StoredPoint
+from ragver.index.port import Collection, Match, Page, Payload, Point, Search, Stamp, StoredPoint
 from ragver.index.qdrant_options import Connection, Options, ReadConsistency, reads_see_writes
 from ragver.index.qdrant_server import QdrantServer
 from ragver.index.scoring import normalised
@@ -114,12 +119,10 @@ class QdrantIndex:
         missing = not await self.exists(collection)
         if missing:
             await self._create(collection)
-        found = await self._server.read("describe", lambda: self._client.get_collection(collection.name))
+        found = await self._describe(collection)
         self._require_same(collection, found.config.params)
-        for path, schema in _payload_indexes(collection).items():
-            there = found.payload_schema.get(path)
-            if there is None or there.data_type != _schema_type(schema):
-                await self._create_payload_index(collection, path, schema)
+        for path, schema in _missing_indexes(collection, found).items():
+            await self._create_payload_index(collection, path, schema)
         return missing
 
     async def drop(self, collection: Collection) -> None:
@@ -172,27 +175,85 @@ class QdrantIndex:
     async def scroll(
         self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
     ) -> list[StoredPoint]:
+        return [_stored_point(record) for record in await self._records(collection, after, limit, with_vectors)]
+
+    async def page(
+        self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
+    ) -> Page:
+        records = await self._records(collection, after, limit, with_vectors)
+        vectors = as_matrix(collection, [record.vector for record in records]) if with_vectors else None
+        return Page([int(record.id) for record in records], [record.payload for record in records], vectors)
+
+    async def _records(
+        self, collection: Collection, after: ChunkId | None, limit: int, with_vectors: bool
+    ) -> list[models.Record]:
         records, _ = await self._server.read(
             "scroll",
             lambda: self._client.scroll(
                 collection.name,
                 limit=limit,
-                offset=None if after is None else after + 1,
+                offset=(STAMP_ID if after is None else after) + 1,
                 with_payload=True,
                 with_vectors=with_vectors,
                 consistency=self._consistency,
                 timeout=self._patience_s,
             ),
         )
-        return [_stored_point(record) for record in records]
+        return records
+
+    async def lookup(
+        self, collection: Collection, chunk_ids: Sequence[ChunkId], *, with_vectors: bool = False
+    ) -> list[StoredPoint]:
+        found: list[StoredPoint] = []
+        for batch in _batches(chunk_ids, BATCH_IDS_MAX):
+            found += map(_stored_point, await self._by_id(collection, batch, with_vectors))
+        return found
+
+    async def _by_id(
+        self, collection: Collection, chunk_ids: Sequence[ChunkId], with_vectors: bool
+    ) -> list[models.Record]:
+        return await self._server.read(
+            "look up",
+            lambda: self._client.retrieve(
+                collection.name,
+                list(chunk_ids),
+                with_payload=True,
+                with_vectors=with_vectors,
+                consistency=self._consistency,
+                timeout=self._patience_s,
+            ),
+        )
+
+    async def misfits(self, collection: Collection) -> list[str]:
+        found = await self._describe(collection)
+        try:
+            self._require_same(collection, found.config.params)
+        except IndexUnavailable as error:
+            return [error.detail]
+        missing = _missing_indexes(collection, found) if self._server.keeps_payload_indexes else {}
+        return [f"the payload index on {path} is missing" for path in missing]
+
+    async def stamp(self, collection: Collection, stamp: Stamp, *, replace: bool = False) -> None:
+        if replace:
+            await self.delete(collection, [STAMP_ID])
+        payload = stamp_payload(stamp)
+        point = models.PointStruct(id=STAMP_ID, vector=stamp_vector(collection), payload=payload)
+        await self._write(collection, "stamp", self._inserting(collection, [point]), _with_ids([STAMP_ID]), 1)
+        await self._set_payload(collection, [STAMP_ID], touched_before(stamp.epoch), payload)
+
+    async def stamped(self, collection: Collection) -> Stamp | None:
+        return read_stamp(await self.lookup(collection, [STAMP_ID]))
 
     async def count(self, collection: Collection) -> int:
-        return await self._count(collection, None)
+        return await self._count(collection, models.Filter(must_not=[_has_id([STAMP_ID])]))
 
     async def close(self) -> None:
         await self._server.close()
 
     # collections
+
+    async def _describe(self, collection: Collection) -> models.CollectionInfo:
+        return await self._server.read("describe", lambda: self._client.get_collection(collection.name))
 
     async def _create(self, collection: Collection) -> None:
         options = self._options
@@ -326,6 +387,14 @@ def _payload_indexes(collection: Collection) -> dict[str, Any]:
         TOUCHED_EPOCH: epoch,
         # Keeps together on disk what one label may read.
         ACL: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
+    }
+
+
+def _missing_indexes(collection: Collection, found: models.CollectionInfo) -> dict[str, Any]:
+    """The payload indexes that are not there, or are of another type."""
+    there = {path: index.data_type for path, index in found.payload_schema.items()}
+    return {
+        path: schema for path, schema in _payload_indexes(collection).items() if there.get(path) != _schema_type(schema)
     }
 
 

@@ -63,6 +63,11 @@ class QdrantServer:
         except ValueError as error:
             raise SettingsInvalid(f"RAGVER_QDRANT_URL is no URL of a server: {error}") from error
 
+    @property
+    def keeps_payload_indexes(self) -> bool:
+        """qdrant-client's local mode forgets them: it searches without."""
+        return self._versioned
+
     async def read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that changes nothing. Raises ``IndexUnavailable``."""
         return await self._checked(what, request, self._options.timeout_s)

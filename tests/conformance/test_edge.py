@@ -17,8 +17,8 @@ from ragver.index import edge
 from ragver.index.edge import EdgeIndex
 from ragver.index.edge_files import MARKER
 from ragver.index.port import Index
+from ragver.testing.comparison_suite import ComparisonConformance
 from ragver.testing.index_suite import (
-    IndexConformance,
     a_collection,
     a_payload,
     a_point,
@@ -33,7 +33,7 @@ from ragver.types import ChunkId, Distance
 KILLS = 3
 
 
-class TestEdge(IndexConformance):
+class TestEdge(ComparisonConformance):
     @pytest.fixture
     def open_index(self, tmp_path: Path) -> Callable[[], Index]:
         return lambda: EdgeIndex(tmp_path / "index")

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ragver.index import building, edge
+from ragver.index import building, edge, edge_engine
 from ragver.index.building import Build
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Index, Point
 from ragver.index.scoring import normalised
+from ragver.testing.comparison_suite import ComparisonConformance
 from ragver.testing.index_suite import (
-    IndexConformance,
     a_collection,
     a_payload,
     a_point,
@@ -42,10 +42,10 @@ WAIT_S = 60.0
 def builds_are_made_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge, "BUILD_POINTS_MIN", 5)
     monkeypatch.setattr(edge, "BUILD_RETRY_S", 0.0)
-    monkeypatch.setattr(edge, "FULL_SCAN_KB", 1)
+    monkeypatch.setattr(edge_engine, "FULL_SCAN_KB", 1)
 
 
-class TestEdgeThatBuildsAllTheTime(IndexConformance):
+class TestEdgeThatBuildsAllTheTime(ComparisonConformance):
     @pytest.fixture
     def open_index(self, tmp_path: Path) -> Callable[[], Index]:
         return lambda: EdgeIndex(tmp_path / "index")
@@ -215,7 +215,7 @@ async def test_a_build_stops_with_its_collection(tmp_path: Path, monkeypatch: py
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from ragver.index import edge
+from ragver.index import edge, edge_engine
 from ragver.testing.index_suite import a_collection, a_point, deaths, ids
 
 edge.BUILD_POINTS_MIN, edge.BUILD_RETRY_S = 5, 0.0

@@ -9,7 +9,7 @@ import pytest
 from ragver.index.port import Index
 from ragver.index.qdrant import QdrantIndex
 from ragver.index.qdrant_options import Connection, Options
-from ragver.testing.index_suite import IndexConformance
+from ragver.testing.comparison_suite import ComparisonConformance
 from tests.support.qdrant_gateway import grpc_gateway
 from tests.support.qdrant_wire import WireServer, wire_server
 
@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
         yield server
 
 
-class TestQdrantGrpc(IndexConformance):
+class TestQdrantGrpc(ComparisonConformance):
     @pytest.fixture
     async def open_index(self, server: WireServer) -> AsyncIterator[Callable[[], Index]]:
         async with grpc_gateway(server.url) as port:

@@ -14,14 +14,15 @@ import pytest
 
 from ragver.index.port import Index, Point
 from ragver.index.scoring import normalised
-from ragver.testing.index_suite import IndexConformance, a_collection, a_payload, a_vector
+from ragver.testing.comparison_suite import ComparisonConformance
+from ragver.testing.index_suite import a_collection, a_payload, a_vector
 from ragver.types import ChunkId, Distance
 from tests.support.qdrant_engines import LOCAL_WARNING, local_index
 
 pytestmark = pytest.mark.filterwarnings(LOCAL_WARNING)
 
 
-class TestQdrantLocal(IndexConformance):
+class TestQdrantLocal(ComparisonConformance):
     @pytest.fixture
     def open_index(self, tmp_path: Path) -> Callable[[], Index]:
         return lambda: local_index(tmp_path / "index")

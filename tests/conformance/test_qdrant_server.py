@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from ragver.index.port import Collection, Index
-from ragver.testing.index_suite import IndexConformance
+from ragver.testing.comparison_suite import ComparisonConformance
 from tests.support.qdrant_engines import SERVER_URL, server_index
 
 if SERVER_URL is None:
     pytest.skip("RAGVER_TEST_QDRANT_URL names no server", allow_module_level=True)
 
 
-class TestQdrantServer(IndexConformance):
+class TestQdrantServer(ComparisonConformance):
     @pytest.fixture(params=[False, True], ids=["rest", "grpc"])
     async def open_index(
         self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,8 @@ from ragver.index.port import Collection, Index
 from ragver.index.qdrant import QdrantIndex
 from ragver.index.qdrant_options import Connection, Options
 from ragver.settings import Settings
-from ragver.testing.index_suite import IndexConformance, a_collection, a_point, a_search, a_vector, found
+from ragver.testing.comparison_suite import ComparisonConformance
+from ragver.testing.index_suite import a_collection, a_point, a_search, a_vector, found
 from ragver.types import Distance, FieldType
 from tests.support.qdrant_wire import API_KEY, SEARCHES, VERSION, Trouble, WireServer, first, healthy, wire_server
 
@@ -29,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
         yield server
 
 
-class TestQdrantWire(IndexConformance):
+class TestQdrantWire(ComparisonConformance):
     @pytest.fixture
     def open_index(self, server: WireServer) -> Callable[[], Index]:
         return lambda: QdrantIndex.connect(Connection(server.url), Options())

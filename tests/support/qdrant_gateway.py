@@ -42,6 +42,16 @@ class _Gateway:
         return grpc.CollectionExistsResponse(result=grpc.CollectionExists(exists=there))
 
     async def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Both services have a call of this name."""
+        return await (self._points if isinstance(request, grpc.GetPoints) else self._collection)(request, context)
+
+    async def _points(self, request: Any, context: Any) -> Any:
+        wanted = [GrpcToRest.convert_point_id(one) for one in request.ids]
+        answer = self._rest.retrieve(request.collection_name, wanted, with_vectors=request.with_vectors.enable)
+        records = await _answered(context, answer)
+        return grpc.GetResponse(result=[RestToGrpc.convert_record(record) for record in records])
+
+    async def _collection(self, request: Any, context: Any) -> Any:
         found = await _answered(context, self._rest.get_collection(request.collection_name))
         found.optimizer_status = GrpcToRest.convert_optimizer_status(grpc.OptimizerStatus(ok=True))
         return grpc.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(found))

@@ -27,6 +27,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ragver.index.payload import STAMP_ID
+
 VERSION = "1.17.0"
 START_S_MAX = 10.0
 API_KEY = "a key that nobody may read"
@@ -77,7 +79,7 @@ REFUSALS = {
     Trouble.OVERLOAD: 503,
 }
 RETRY_AFTER_S = {Trouble.LIMIT_UNTIL: 1, Trouble.LIMIT_LONG: 3_600}
-WRITES = r"(PUT|POST|DELETE) /collections/[^/]+/points(/delete|/payload)?$"
+WRITES = r"(PUT /collections/[^/]+/points|POST /collections/[^/]+/points/(delete|payload))$"
 SEARCHES = r"POST /collections/[^/]+/points/query$"
 ANYTHING = r""
 
@@ -206,6 +208,7 @@ class _Calls:
             Route(here, self.drop, methods=["DELETE"]),
             Route(f"{here}/index", self.index, methods=["PUT"]),
             Route(f"{here}/points", self.upsert, methods=["PUT"]),
+            Route(f"{here}/points", self.retrieve, methods=["POST"]),
             Route(f"{here}/points/delete", self.delete, methods=["POST"]),
             Route(f"{here}/points/payload", self.set_payload, methods=["POST"]),
             Route(f"{here}/points/query", self.query, methods=["POST"]),
@@ -262,6 +265,11 @@ class _Calls:
         asked = edge.ScrollRequest(wanted.offset, wanted.limit, with_payload=True, with_vector=bool(wanted.with_vector))
         records, after = self._shard(request).scroll(asked)
         return _result({"points": [_point(record) for record in records], "next_page_offset": after})
+
+    async def retrieve(self, request: Request) -> Response:
+        wanted = models.PointRequest.model_validate_json(await request.body())
+        records = self._shard(request).retrieve(list(wanted.ids), True, bool(wanted.with_vector))
+        return _result([_point(record) for record in records])
 
     async def count(self, request: Request) -> Response:
         wanted = models.CountRequest.model_validate_json(await request.body())
@@ -378,11 +386,11 @@ class WireServer:
         self.start()
 
     def points(self, name: str) -> dict[int, dict[str, Any]]:
-        """What a collection holds, past all faults; nothing if there is none."""
+        """What a collection holds besides its stamp, past all faults; nothing if there is none."""
         if name not in self.engine.names():
             return {}
         records, _ = self.engine[name].shard.scroll(edge.ScrollRequest(None, 100_000, with_payload=True))
-        return {int(record.id): record.payload or {} for record in records}
+        return {int(record.id): record.payload or {} for record in records if record.id != STAMP_ID}
 
     def close(self) -> None:
         self.stop()
