@@ -14,10 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ragver.clock import Clock
-from ragver.collection import collection_of
+from ragver.collection import collection_of, payload_of
 from ragver.errors import LedgerUnavailable, Unavailable
-from ragver.filters import projection
-from ragver.index.port import Collection, Index, Payload, Point
+from ragver.index.port import Index, Point
 from ragver.ledger import chunks, generations
 from ragver.ledger.chunks import Change
 from ragver.ledger.database import Database
@@ -182,7 +181,7 @@ class Indexer:
     async def apply(self, standing: Standing, found: Sequence[Change]) -> None:
         """Make the index hold these changes; it may hold them already."""
         collection = collection_of(standing)
-        payloads = {change.chunk_id: _payload(collection, change) for change in found}
+        payloads = {change.chunk_id: payload_of(collection, change) for change in found}
         points = [
             Point(change.chunk_id, change.vector, payloads[change.chunk_id])
             for change in found
@@ -200,14 +199,3 @@ class Indexer:
 
 def _say_lost(leadership: Leadership, standing: Standing) -> None:
     logger.warning("leadership_lost", corpus=standing.corpus_name, term=leadership.term)
-
-
-def _payload(collection: Collection, change: Change) -> Payload:
-    return Payload(
-        document_id=change.document_id,
-        born_epoch=change.born_epoch,
-        died_epoch=change.died_epoch,
-        touched_epoch=change.touched_epoch,
-        acl=change.acl,
-        metadata=projection(change.metadata, collection.filterable),
-    )

@@ -130,3 +130,52 @@ class Decision(StrEnum):
     PASS = "pass"
     FLAG = "flag"
     REJECT = "reject"
+
+
+class DriftKind(StrEnum):
+    """How what the index holds can differ from what the ledger says it must hold."""
+
+    MISSING = "missing"
+    """The index lacks a chunk."""
+    ORPHAN = "orphan"
+    """The index holds a point that the ledger knows nothing of, or of which it has removed everything."""
+    ZOMBIE = "zombie"
+    """Dead in the ledger, alive in the index."""
+    BURIED = "buried"
+    """Alive in the ledger and marked dead in the index, or marked with another death than the ledger's."""
+    STALE_PAYLOAD = "stale_payload"
+    """Epochs, access or filterable fields differ."""
+    VECTOR_MISMATCH = "vector_mismatch"
+    UNREACHABLE = "unreachable"
+    """There by its id, and not found by its own vector."""
+    MISCONFIGURED = "misconfigured"
+    """The collection itself: its parameters, or its payload indexes."""
+
+
+class History(StrEnum):
+    """What the stamp of a collection says about how ledger and index belong together."""
+
+    SAME = "same"
+    UNSTAMPED = "unstamped"
+    """Points without a stamp: from before there were stamps, or brought there by other means."""
+    EMPTIED = "emptied"
+    """Neither points nor a stamp, where changes had been applied."""
+    INDEX_OLDER = "index_older"
+    """The index is behind what was applied to it: it comes from a backup."""
+    LEDGER_OLDER = "ledger_older"
+    """The index is ahead of the ledger, which comes from a backup."""
+    FORKED = "forked"
+    """The ledger has gone on from a backup: it has other commits than those that the index holds."""
+    FOREIGN = "foreign"
+    """The index belongs to another ledger."""
+
+
+class RunState(StrEnum):
+    """How a reconciliation stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    """A guard said no; nothing was changed."""
+    FAILED = "failed"
+    """It could not be done: see its detail."""

@@ -23,7 +23,16 @@ from typing import Any, TypeVar
 from ragver.errors import IndexUnavailable
 from ragver.filters import Filter
 from ragver.index.building import Build, BuildCancelled
-from ragver.index.edge_engine import DIALECT, SCHEMAS, copy_points, edge, engine_config, engine_errors, stored_point
+from ragver.index.edge_engine import (
+    DIALECT,
+    SCHEMAS,
+    Payloads,
+    copy_points,
+    edge,
+    engine_config,
+    engine_errors,
+    stored_point,
+)
 from ragver.index.edge_files import MARKER, SHARD, mark, new_name, require_same, sync
 from ragver.index.payload import (
     STAMP_ID,
@@ -62,9 +71,6 @@ BUILD_RETRY_S = 600.0
 """How long a shard whose build has failed does without."""
 CARRY_POINTS_MAX = 4_096
 """Points carried over to the built shard before other writes get their turn."""
-PAGE_POINTS_MAX = 1_000
-"""Points read in one call; more take longer each."""
-
 T = TypeVar("T")
 
 
@@ -105,13 +111,7 @@ class EdgeIndex:
         await self._write(collection, lambda shard: shard.delete(chunk_ids))
 
     async def search(self, collection: Collection, search: Search) -> list[Match]:
-        shard = self._shards.get(collection.name)
-        if shard is None or self._closed:
-            return await self._run(self._readers, lambda: self._shard(collection).search(search))
-        # The engine keeps the interpreter lock for the whole of a search: in a thread it would stop the event
-        # loop just as long, and two hand-overs of the lock would come on top.
-        with engine_errors():
-            return shard.search(search)
+        return await self._read(collection, lambda shard: shard.search(search))
 
     async def scroll(
         self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
@@ -123,9 +123,7 @@ class EdgeIndex:
     async def page(
         self, collection: Collection, after: ChunkId | None, limit: int, *, with_vectors: bool = False
     ) -> Page:
-        return await self._run(
-            self._readers, lambda: self._shard(collection).page(after, limit, with_vectors=with_vectors)
-        )
+        return await self._read(collection, lambda shard: shard.page(after, limit, with_vectors=with_vectors))
 
     async def lookup(
         self, collection: Collection, chunk_ids: Sequence[ChunkId], *, with_vectors: bool = False
@@ -157,6 +155,15 @@ class EdgeIndex:
         await asyncio.to_thread(self._stop_builds)  # before the writer stops, which a build hands its parts to
         await asyncio.get_running_loop().run_in_executor(self._writer, self._close)
         self._writer.shutdown(wait=False)
+
+    async def _read(self, collection: Collection, call: Callable[[_Shard], T]) -> T:
+        """For short reads. The engine keeps the interpreter lock for the whole of one: in a thread it would stop the
+        event loop just as long, and two hand-overs of the lock would come on top."""
+        shard = self._shards.get(collection.name)
+        if shard is None or self._closed:
+            return await self._run(self._readers, lambda: call(self._shard(collection)))
+        with engine_errors():
+            return call(shard)
 
     async def _write(self, collection: Collection, change: Callable[[_Shard], None]) -> None:
         def apply() -> None:
@@ -344,20 +351,13 @@ class _Shard:
         return [stored_point(record) for record in self._records(after, limit, with_vectors)]
 
     def page(self, after: ChunkId | None, limit: int, *, with_vectors: bool) -> Page:
-        ids: list[Any] = []
-        payloads: list[Any] = []
-        vectors: list[Any] = []
-        while len(ids) < limit:
-            asked = min(PAGE_POINTS_MAX, limit - len(ids))
-            records = self._records(after, asked, with_vectors)
-            ids += [record.id for record in records]
-            payloads += [record.payload for record in records]
-            if with_vectors:
-                vectors += [record.vector for record in records]
-            if len(records) < asked:
-                break
-            after = ChunkId(ids[-1])
-        return Page(ids, payloads, as_matrix(self._collection, vectors) if with_vectors else None)
+        records = self._records(after, limit, with_vectors)
+        vectors = [record.vector for record in records] if with_vectors else None
+        return Page(
+            [int(record.id) for record in records],
+            Payloads(records),
+            None if vectors is None else as_matrix(self._collection, vectors),
+        )
 
     def _records(self, after: ChunkId | None, limit: int, with_vectors: bool) -> list[edge.Record]:
         first = (STAMP_ID if after is None else after) + 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Any, overload
 
 import numpy as np
 
@@ -20,7 +21,7 @@ except ImportError as missing:
         "the embedded index needs qdrant-edge-py: pip install 'ragver[embedded]', or set RAGVER_QDRANT_URL"
     ) from missing
 
-__all__ = ["DIALECT", "SCHEMAS", "copy_points", "edge", "engine_config", "engine_errors", "stored_point"]
+__all__ = ["DIALECT", "SCHEMAS", "Payloads", "copy_points", "edge", "engine_config", "engine_errors", "stored_point"]
 
 GRAPH_LINKS = 16
 GRAPH_CANDIDATES = 100
@@ -66,6 +67,32 @@ def copy_points(source: edge.EdgeShard, target: edge.EdgeShard, chunk_ids: Seque
     gone = set(chunk_ids) - {int(record.id) for record in records}
     if gone:
         target.update(edge.UpdateOperation.delete_points(sorted(gone)))
+
+
+class Payloads(Sequence[Mapping[str, Any] | None]):
+    """The payloads of records, each made when it is looked at: the garbage collector would go through a thousand
+    that are kept, time and again, and take longer than the engine."""
+
+    def __init__(self, records: Sequence[edge.Record]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, place: int) -> Mapping[str, Any] | None: ...
+    @overload
+    def __getitem__(self, place: slice) -> Payloads: ...
+    def __getitem__(self, place: int | slice) -> Mapping[str, Any] | Payloads | None:
+        if isinstance(place, slice):
+            return Payloads(self._records[place])
+        return self._records[place].payload
+
+    def __iter__(self) -> Iterator[Mapping[str, Any] | None]:
+        return map(_payload_of, self._records)
+
+
+_payload_of = attrgetter("payload")
 
 
 def stored_point(record: edge.Record) -> StoredPoint:

@@ -60,18 +60,32 @@ def indexed_fields(collection: Collection) -> dict[str, FieldType]:
 
 def stored(payload: Payload) -> dict[str, Anything]:
     """The whole payload of a new point."""
-    born = {DOCUMENT_ID: payload.document_id, BORN_EPOCH: payload.born_epoch, **changeable(payload)}
-    return born if payload.died_epoch is None else {**born, **death(payload.died_epoch)}
+    epochs = payload.born_epoch, payload.died_epoch, payload.touched_epoch
+    return with_epochs(described(payload.acl, payload.metadata), payload.document_id, *epochs)
+
+
+def with_epochs(
+    described: Mapping[str, Anything], document: int, born: int, died: int | None, touched: int
+) -> dict[str, Anything]:
+    """A whole payload from its described part, which many points may share."""
+    whole = {DOCUMENT_ID: document, BORN_EPOCH: born, TOUCHED_EPOCH: touched, **described}
+    if died is not None:
+        whole[DIED_EPOCH] = died
+    return whole
+
+
+def described(acl: Sequence[str], metadata: Mapping[str, Anything]) -> dict[str, Anything]:
+    """The part that access and filterable metadata decide."""
+    return {
+        RESTRICTED: int(WILDCARD not in acl),
+        ACL: list(acl),
+        META: {field: _spelled(value) for field, value in metadata.items()},
+    }
 
 
 def changeable(payload: Payload) -> dict[str, Anything]:
     """The part that a refresh replaces."""
-    return {
-        TOUCHED_EPOCH: payload.touched_epoch,
-        RESTRICTED: int(WILDCARD not in payload.acl),
-        ACL: list(payload.acl),
-        META: {field: _spelled(value) for field, value in payload.metadata.items()},
-    }
+    return {TOUCHED_EPOCH: payload.touched_epoch, **described(payload.acl, payload.metadata)}
 
 
 def _spelled(value: Anything) -> Anything:

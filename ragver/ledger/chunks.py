@@ -158,6 +158,15 @@ _CHANGES = text(f"""
     {_CHANGE_COLUMNS}
 """)
 
+# What the index has to hold of chunks by id, as of now.
+_CHANGES_OF = text(f"""
+    WITH k AS MATERIALIZED (
+        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[]))
+    )
+    {_CHANGE_COLUMNS}
+""")
+
 # Of the changes after an applied epoch, those of chunks alive at an epoch.
 _CHANGES_OF_ALIVE = text(f"""
     WITH k AS MATERIALIZED (
@@ -256,6 +265,14 @@ async def changes(
         "limit": limit,
     }
     return [_change(row) for row in await database.fetch(_CHANGES, parameters)]
+
+
+async def changes_of(
+    database: Database, corpus: CorpusId, generation: GenerationId, ids: Sequence[ChunkId]
+) -> dict[ChunkId, Change]:
+    """The chunks that exist among `ids`, as the index has to hold them now."""
+    parameters = {"corpus": corpus, "generation": generation, "ids": list(ids)}
+    return {ChunkId(row.id): _change(row) for row in await database.fetch(_CHANGES_OF, parameters)}
 
 
 async def changes_of_alive(
