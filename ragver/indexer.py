@@ -22,6 +22,7 @@ from ragver.ledger.chunks import Change
 from ragver.ledger.database import Database
 from ragver.ledger.generations import Elections, Leadership, Standing
 from ragver.overlay import CHUNK_ID_LAST
+from ragver.stamping import Stamps
 from ragver.telemetry import Metrics, logger
 from ragver.types import ChunkId, Epoch, GenerationId, GenerationState
 
@@ -29,7 +30,7 @@ BATCH_CHANGES_MAX = 2_000
 RETRY_S = 1.0
 """How long to wait when a store is away, or when a corpus could not be served."""
 CHECK_S = 10.0
-"""How often to see whether a collection with nothing to do is still there."""
+"""How often to see whether a collection is still there, and still what it was."""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class _Progress:
     place: tuple[Epoch, ChunkId]
     check_at_s: float
     """By the monotonic clock."""
+    stamping: bool
+    """False where a stamp would hide that ledger and index are not of one history; reconciliation sees to that."""
 
 
 class Indexer:
@@ -53,6 +56,7 @@ class Indexer:
         self._clock = clock
         self._poll_s = poll_s
         self._metrics = metrics
+        self._stamps = Stamps(database, index)
         self._woken = asyncio.Event()
         self._progress: dict[GenerationId, _Progress] = {}
         self._retry_at_s: dict[GenerationId, float] = {}
@@ -110,8 +114,10 @@ class Indexer:
         progress = await self._lead(elections, standing)
         if progress is None:
             return False
+        if await self._lost(progress, standing):
+            del self._progress[standing.generation.generation_id]
+            return True
         if progress.place >= (standing.head, CHUNK_ID_LAST):
-            await self._check(progress, standing)
             return False
         found = await chunks.changes(
             self._database,
@@ -136,18 +142,26 @@ class Indexer:
         if applied is None:
             _say_lost(leadership, standing)
             return None
+        sighting = await self._stamps.sighting(standing, applied)
+        if sighting.ours:
+            await self._stamps.set(standing, applied, leadership.term)
+        else:
+            logger.warning("index_of_another_history", corpus=standing.corpus_name, history=sighting.history)
         check_at_s = self._clock.monotonic() + CHECK_S
-        progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST), check_at_s)
+        progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST), check_at_s, sighting.ours)
         self._progress[standing.generation.generation_id] = progress
         return progress
 
-    async def _check(self, progress: _Progress, standing: Standing) -> None:
-        """A collection can be lost while there is nothing to apply; then begin again."""
+    async def _lost(self, progress: _Progress, standing: Standing) -> bool:
+        """Whether the collection was lost, or restored from a backup, under our hands: then begin again."""
         now_s = self._clock.monotonic()
-        if now_s >= progress.check_at_s:
-            progress.check_at_s = now_s + CHECK_S
-            if not await self._index.exists(collection_of(standing)):
-                del self._progress[standing.generation.generation_id]
+        if now_s < progress.check_at_s:
+            return False
+        progress.check_at_s = now_s + CHECK_S
+        if not await self._index.exists(collection_of(standing)):
+            return True
+        sighting = await self._stamps.sighting(standing, progress.applied)
+        return sighting.held is not None or sighting.ours is not progress.stamping
 
     async def _found_applied(self, leadership: Leadership, standing: Standing) -> Epoch | None:
         """How far the collection is, which exists from then on; None if another process leads by now."""
@@ -157,9 +171,19 @@ class Indexer:
             logger.warning("index_lost", corpus=standing.corpus_name, applied_epoch=applied)
             # Before it is made anew: nobody may take an empty collection for a full one.
             applied = Epoch(0) if await generations.reset(self._database, leadership) else None
+        elif applied:
+            applied = await self._still_applied(leadership, standing, applied)
         if applied is not None:
             await self._index.ensure(collection)
         return applied
+
+    async def _still_applied(self, leadership: Leadership, standing: Standing, applied: Epoch) -> Epoch | None:
+        """How far the collection is by its own stamp, which lies behind if it was restored from a backup."""
+        sighting = await self._stamps.sighting(standing, applied)
+        if sighting.held is None:
+            return applied
+        logger.warning("index_restored", corpus=standing.corpus_name, applied_epoch=applied, held_epoch=sighting.held)
+        return sighting.held if await generations.reset(self._database, leadership, sighting.held) else None
 
     async def _advance(self, progress: _Progress, standing: Standing, found: Sequence[Change]) -> None:
         """Move on behind what was applied; the applied epoch only ever names epochs that are complete."""
@@ -172,6 +196,9 @@ class Indexer:
             progress.place = (last.touched_epoch, last.chunk_id)
         if complete <= progress.applied:
             return
+        if progress.stamping:
+            # Before the ledger says so: a stamp that is behind the ledger tells of a restored index.
+            await self._stamps.set(standing, complete, progress.leadership.term)
         if await generations.advance(self._database, progress.leadership, complete):
             progress.applied = complete
         else:

@@ -18,6 +18,17 @@ LEADER_SILENCE_S_MAX = 120.0
 """After so long without a word PostgreSQL takes the locks back. A leader speaks between any two batches; one that
 is paused, or whose machine is gone, would else hold them for as long as TCP believes in it, which may be hours."""
 
+EPOCH_NONE = Epoch(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A commit's place in the chain of the log."""
+
+    head: Epoch
+    hash: str | None
+    """None if the corpus has no commit of that epoch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
@@ -84,11 +95,19 @@ _ADVANCE = text("""
     RETURNING applied_epoch
 """)
 
-# The collection was found empty, or not equal to the ledger: nothing is applied.
+# The collection was found empty, not equal to the ledger, or restored from a backup: less is applied.
 _RESET = text("""
-    UPDATE index_generation SET applied_epoch = 0, verified_epoch = NULL
+    UPDATE index_generation SET applied_epoch = :epoch, verified_epoch = NULL
     WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term
     RETURNING applied_epoch
+""")
+
+
+# A commit's hash in hexadecimal, and the head; no row once the corpus is gone.
+_LINK = text("""
+    SELECT c.epoch AS head, encode(l.hash, 'hex') AS hash
+    FROM corpus c LEFT JOIN commit_log l ON l.corpus_id = c.id AND l.epoch = :epoch
+    WHERE c.id = :corpus
 """)
 
 
@@ -152,10 +171,16 @@ async def applied(database: Database, leadership: Leadership) -> Epoch | None:
     return None if row is None else Epoch(row.applied_epoch)
 
 
-async def reset(database: Database, leadership: Leadership) -> bool:
-    """Say that the index holds nothing; False if the term is over."""
+async def reset(database: Database, leadership: Leadership, epoch: Epoch = EPOCH_NONE) -> bool:
+    """Say that the index holds nothing that came after `epoch`; False if the term is over."""
     async with database.autocommit() as connection:
-        return await connection.first(_RESET, _key(leadership)) is not None
+        return await connection.first(_RESET, {**_key(leadership), "epoch": epoch}) is not None
+
+
+async def link(database: Database, corpus: CorpusId, epoch: Epoch) -> Link:
+    """The link of the log's chain at an epoch."""
+    rows = await database.fetch(_LINK, {"corpus": corpus, "epoch": epoch})
+    return Link(Epoch(rows[0].head), rows[0].hash) if rows else Link(EPOCH_NONE, None)
 
 
 def _standing(row: Row) -> Standing:
