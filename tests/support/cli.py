@@ -103,7 +103,7 @@ class CommandLine:
                     break
             else:
                 raise AssertionError(f"the server did not start: {''.join(lines)}")
-            server = Serving(process, entry["url"])
+            server = Serving(process, entry["url"], entry)
             yield server
             server.stop()
 
@@ -114,6 +114,8 @@ class Serving:
 
     process: subprocess.Popen[str]
     url: str
+    said: Mapping[str, Any]
+    """Its log's entry when it began to serve."""
 
     def stop(self, number: int = signal.SIGTERM) -> Ran:
         """Tell it to stop, and what it said until it had."""
