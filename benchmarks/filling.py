@@ -95,7 +95,9 @@ async def delete_all(services: Services, corpus: str, numbers: Sequence[int]) ->
 async def indexed(services: Services, corpora: Sequence[str]) -> None:
     """Let an indexer work until the index holds everything of these corpora; builds no graph."""
     with _graphs(points_min=sys.maxsize):
-        running = asyncio.create_task(Indexer(services.database, services.index, SystemClock(), 0.05, Metrics()).run())
+        running = asyncio.create_task(
+            Indexer(services.database, services.index, services.builder, SystemClock(), 0.05, Metrics()).run()
+        )
         for corpus in corpora:
             while (now := await services.catalog.corpus(corpus)).applied_epoch < now.head:  # noqa: ASYNC110 - polled
                 await asyncio.sleep(0.5)

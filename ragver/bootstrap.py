@@ -14,6 +14,7 @@ from ragver.clock import Clock, SystemClock
 from ragver.embedded.datadir import DataDir
 from ragver.embedding.registry import Embedders, OpenAISettings
 from ragver.errors import SettingsInvalid
+from ragver.generations import Builder, Dropping, Generations
 from ragver.index.port import Index
 from ragver.index.qdrant_options import Connection, Options
 from ragver.indexer import Indexer
@@ -41,6 +42,9 @@ class Services:
     index: Index
     views: Views
     catalog: Catalog
+    generations: Generations
+    builder: Builder
+    """For who runs an indexer of his own."""
     writer: Writer
     retrieval: Retrieval
     validation: Validation
@@ -78,13 +82,16 @@ async def open_services(
         database = Database(stores.database_url, settings.database_pool_max)
         stack.push_async_callback(database.close)
         metrics = Metrics()
-        indexer = Indexer(database, stores.index, clock, settings.indexer_poll_ms / 1000, metrics)
         embedders = Embedders(_openai(settings))
         stack.push_async_callback(embedders.aclose)
-        services = await _assemble(settings, stores, database, embedders, clock, metrics, indexer)
+        builder = Builder(database, stores.index, embedders, clock)
+        indexer = Indexer(database, stores.index, builder, clock, settings.indexer_poll_ms / 1000, metrics)
+        services = await _assemble(settings, stores, database, embedders, clock, metrics, builder, indexer)
         stack.push_async_callback(services.keys.close)
         if indexing:
-            for name, work in (("indexer", indexer.run), ("retention", services.retention.run)):
+            dropping = Dropping(database, stores.index, clock)
+            works = (("indexer", indexer.run), ("dropping", dropping.run), ("retention", services.retention.run))
+            for name, work in works:
                 stack.push_async_callback(_stopped, asyncio.create_task(work(), name=name))
         yield services
 
@@ -113,6 +120,7 @@ async def _assemble(
     embedders: Embedders,
     clock: Clock,
     metrics: Metrics,
+    builder: Builder,
     indexer: Indexer,
 ) -> Services:
     views = Views(database)
@@ -126,6 +134,8 @@ async def _assemble(
         index=stores.index,
         views=views,
         catalog=Catalog(database, stores.index, views, settings.embedding_provider),
+        generations=Generations(database, stores.index, clock, indexer.wake),
+        builder=builder,
         writer=Writer(database, views, embedders, clock, settings.document_bytes_max, metrics, indexer.wake),
         retrieval=Retrieval(database, stores.index, views, embedders, tokens, clock, limits, metrics),
         validation=validation,

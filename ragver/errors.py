@@ -7,13 +7,14 @@ RagverError
 │   └── IdempotencyKeyReused
 ├── Unauthenticated           nobody knows who is asking: KeyMissing, KeyInvalid
 ├── NotAllowed                whoever is asking may not
-├── NotFound                  CorpusNotFound, DocumentNotFound, PinNotFound, ErasureNotFound, AnswerNotFound,
-│                             KeyNotFound
+├── NotFound                  CorpusNotFound, GenerationNotFound, DocumentNotFound, PinNotFound, ErasureNotFound,
+│                             AnswerNotFound, KeyNotFound
 ├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, TooManyPins,
-│                             AnswerIdTaken, KeyExists
+│                             GenerationInTheWay, EmbeddingUnchanged, AnswerIdTaken, KeyExists
 ├── SnapshotExpired           the horizon has passed the epoch
 ├── DocumentErased            the document was there at the epoch, and has been erased since
-├── Busy                      CommitContention, IndexLagging, CollectionRunning, AnswerContention, AnswersUnsettled,
+├── Busy                      CommitContention, GenerationNotReady, IndexLagging, CollectionRunning,
+│                             AnswerContention, AnswersUnsettled,
 │                             RateLimited: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
 ├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid,
@@ -113,6 +114,10 @@ class NotFound(RagverError):
     code, status, title = "not_found", 404, "Not found"
 
 
+class GenerationNotFound(NotFound):
+    code, title = "generation_not_found", "There is no such index generation"
+
+
 class CorpusNotFound(NotFound):
     code, title = "corpus_not_found", "There is no such corpus"
 
@@ -153,6 +158,14 @@ class VersionConflict(Conflict):
     code, title = "version_conflict", "The document has another version"
 
 
+class EmbeddingUnchanged(Conflict):
+    code, title = "embedding_unchanged", "The corpus has this embedding already"
+
+
+class GenerationInTheWay(Conflict):
+    code, title = "generation_in_the_way", "Another index generation is in the way"
+
+
 class PreconditionFailed(Conflict):
     code, status, title = "precondition_failed", 412, "The If-Match precondition does not hold"
 
@@ -183,6 +196,10 @@ class Busy(RagverError):
 
 class CommitContention(Busy):
     code, title = "commit_contention", "Other commits kept overtaking this one"
+
+
+class GenerationNotReady(Busy):
+    code, title = "generation_not_ready", "The index generation cannot serve yet"
 
 
 class IndexLagging(Busy):

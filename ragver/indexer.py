@@ -4,18 +4,25 @@ The ledger is the outbox: what has to be done are the chunks touched after the a
 idempotent, so a start from any point is right: points are inserted if they are not there, then deaths marked,
 then payloads renewed where they are older, then the applied epoch advanced, conditional on the leader's term.
 A leader that was paused and wakes up late repeats writes that change nothing, and cannot advance.
+
+A generation beside the serving one follows in the same way, and gets its vectors on the way: where a chunk has none
+yet, the indexing of that generation stops, and goes on when the builder has made it one. So an applied epoch never
+passes a chunk that the index lacks, and a slow model keeps nobody but its own generation waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
 
 from ragver.clock import Clock
 from ragver.collection import collection_of, payload_of
 from ragver.errors import LedgerUnavailable, Unavailable
+from ragver.generations import Builder
 from ragver.index.port import Index, Point
 from ragver.ledger import chunks, generations
 from ragver.ledger.chunks import Change
@@ -45,14 +52,19 @@ class _Progress:
     """By the monotonic clock."""
     stamping: bool
     """False where a stamp would hide that ledger and index are not of one history; reconciliation sees to that."""
+    goal: Epoch
+    """The head when the work began: a generation that has come so far is worth a check."""
 
 
 class Indexer:
     """Keeps the index of every corpus up to date, for as long as it runs."""
 
-    def __init__(self, database: Database, index: Index, clock: Clock, poll_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self, database: Database, index: Index, builder: Builder, clock: Clock, poll_s: float, metrics: Metrics
+    ) -> None:
         self._database = database
         self._index = index
+        self._builder = builder
         self._clock = clock
         self._poll_s = poll_s
         self._metrics = metrics
@@ -60,6 +72,8 @@ class Indexer:
         self._woken = asyncio.Event()
         self._progress: dict[GenerationId, _Progress] = {}
         self._retry_at_s: dict[GenerationId, float] = {}
+        self._aside: dict[GenerationId, asyncio.Task[None]] = {}
+        """The builder's work; nothing is indexed for a generation while there is some."""
 
     def wake(self) -> None:
         """There is something to do now; do not wait for the next poll."""
@@ -67,20 +81,24 @@ class Indexer:
 
     async def run(self) -> None:
         """Work until cancelled. A store that is away is waited for."""
-        while True:
-            try:
-                async with generations.elections(self._database) as elections:
-                    self._progress.clear()
-                    await self._serve(elections)
-            except Unavailable as error:
-                logger.warning("indexer_waits", code=error.code, detail=error.detail)
-                await self._clock.sleep(RETRY_S)
+        try:
+            while True:
+                try:
+                    async with generations.elections(self._database) as elections:
+                        await self._serve(elections)
+                except Unavailable as error:
+                    logger.warning("indexer_waits", code=error.code, detail=error.detail)
+                    await self._clock.sleep(RETRY_S)
+        finally:
+            await self._let_go_of_all_but(())
 
     async def _serve(self, elections: Elections) -> None:
+        await self._let_go_of_all_but(())
         while True:
             await elections.check()
             self._woken.clear()
             standings = await generations.all_of(self._database)
+            await self._let_go_of_all_but([standing.generation.generation_id for standing in standings])
             worked = [await self._try_step(elections, standing) for standing in standings]
             if not any(worked):
                 await self._rest()
@@ -108,16 +126,17 @@ class Indexer:
                 await self._woken.wait()
 
     async def _step(self, elections: Elections, standing: Standing) -> bool:
-        """One batch for one generation; False if there was nothing to do."""
+        """One batch for one generation; False if there was nothing to do, or not yet."""
         if standing.state is GenerationState.SERVING:
             self._metrics.lag_epochs.labels(standing.corpus_name).set(standing.head - standing.applied)
         progress = await self._lead(elections, standing)
-        if progress is None:
+        if progress is None or standing.generation.generation_id in self._aside:
             return False
         if await self._lost(progress, standing):
             del self._progress[standing.generation.generation_id]
             return True
         if progress.place >= (standing.head, CHUNK_ID_LAST):
+            self._consider_verifying(progress, standing)
             return False
         found = await chunks.changes(
             self._database,
@@ -126,9 +145,50 @@ class Indexer:
             progress.place,
             BATCH_CHANGES_MAX,
         )
-        await self.apply(standing, found)
-        await self._advance(progress, standing, found)
-        return True
+        ready = list(takewhile(lambda change: not change.awaits_vector, found))
+        await self.apply(standing, ready)
+        await self._advance(progress, standing, ready, found)
+        if len(ready) < len(found):
+            awaiting = [change.chunk_id for change in found if change.awaits_vector]
+            self._work_aside(standing, self._builder.fill(standing, awaiting))
+        self._consider_verifying(progress, standing)
+        return len(ready) > 0 or not found
+
+    def _consider_verifying(self, progress: _Progress, standing: Standing) -> None:
+        """A generation that has come to where the head was is held against the ledger, before it may serve."""
+        generation = standing.generation.generation_id
+        due = standing.state is GenerationState.BUILDING and standing.verified is None
+        if due and progress.applied >= progress.goal and generation in self._progress and generation not in self._aside:
+            self._work_aside(standing, self._verify(progress, standing))
+
+    async def _verify(self, progress: _Progress, standing: Standing) -> None:
+        try:
+            await self._builder.check(standing, progress.leadership, progress.applied)
+        finally:
+            # It may have to be applied anew.
+            self._progress.pop(standing.generation.generation_id, None)
+
+    def _work_aside(self, standing: Standing, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for a generation that may take long, beside the indexing of the others."""
+        generation = standing.generation.generation_id
+
+        def done(task: asyncio.Task[None]) -> None:
+            if self._aside.get(generation) is task:
+                del self._aside[generation]
+            self.wake()
+
+        task = asyncio.create_task(work, name=f"generation {generation}")
+        self._aside[generation] = task
+        task.add_done_callback(done)
+
+    async def _let_go_of_all_but(self, kept: Sequence[GenerationId]) -> None:
+        """Forget the work on other generations, and end what is done for them aside."""
+        for generation in self._progress.keys() - kept:
+            del self._progress[generation]
+        ended = [self._aside[generation] for generation in self._aside.keys() - kept]
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
 
     async def _lead(self, elections: Elections, standing: Standing) -> _Progress | None:
         """Our progress on the generation, if we lead it; its collection exists from then on."""
@@ -148,7 +208,9 @@ class Indexer:
         else:
             logger.warning("index_of_another_history", corpus=standing.corpus_name, history=sighting.history)
         check_at_s = self._clock.monotonic() + CHECK_S
-        progress = _Progress(leadership, applied, (applied, CHUNK_ID_LAST), check_at_s, sighting.ours)
+        progress = _Progress(
+            leadership, applied, (applied, CHUNK_ID_LAST), check_at_s, sighting.ours, goal=standing.head
+        )
         self._progress[standing.generation.generation_id] = progress
         return progress
 
@@ -185,15 +247,18 @@ class Indexer:
         logger.warning("index_restored", corpus=standing.corpus_name, applied_epoch=applied, held_epoch=sighting.held)
         return sighting.held if await generations.reset(self._database, leadership, sighting.held) else None
 
-    async def _advance(self, progress: _Progress, standing: Standing, found: Sequence[Change]) -> None:
-        """Move on behind what was applied; the applied epoch only ever names epochs that are complete."""
-        if len(found) < BATCH_CHANGES_MAX:
+    async def _advance(
+        self, progress: _Progress, standing: Standing, applied: Sequence[Change], found: Sequence[Change]
+    ) -> None:
+        """Move on behind what was applied of the found; the applied epoch only ever names epochs that are complete."""
+        if len(applied) == len(found) < BATCH_CHANGES_MAX:
             complete = standing.head
             progress.place = (complete, CHUNK_ID_LAST)
         else:
-            last = found[-1]
-            complete = Epoch(last.touched_epoch - 1)
-            progress.place = (last.touched_epoch, last.chunk_id)
+            first_left = found[len(applied)] if len(applied) < len(found) else found[-1]
+            complete = Epoch(first_left.touched_epoch - 1)
+            if applied:
+                progress.place = (applied[-1].touched_epoch, applied[-1].chunk_id)
         if complete <= progress.applied:
             return
         if progress.stamping:

@@ -11,7 +11,18 @@ from ragver import __version__
 from ragver.api import access, problems
 from ragver.api.authentication import Authentication
 from ragver.api.limits import BodyLimit
-from ragver.api.routers import answers, commits, corpora, documents, health, keys, retention, retrieval, validation
+from ragver.api.routers import (
+    answers,
+    commits,
+    corpora,
+    documents,
+    generations,
+    health,
+    keys,
+    retention,
+    retrieval,
+    validation,
+)
 from ragver.bootstrap import Services
 from ragver.wire import Problem
 
@@ -29,6 +40,7 @@ TAGS = [
     {"name": "corpora", "description": "Named sets of documents, each with an epoch counter of its own."},
     {"name": "commits", "description": "Atomic changes to any number of documents, and the feed of them."},
     {"name": "documents", "description": "Documents one at a time, at any epoch that can still be read."},
+    {"name": "generations", "description": "The index built anew, or for another embedding, while the old one serves."},
     {"name": "retrieval", "description": "Passages at one epoch."},
     {"name": "validation", "description": "The check in front of every answer."},
     {"name": "answers", "description": "Answers on record: may they be served again, and what of them has died since."},
@@ -84,7 +96,17 @@ def create_app(
     # Added last, so it comes first: nothing of a body is read for somebody who may not come in.
     app.add_middleware(Authentication, guarded=guarded)
     # Routes are tried in this order, so the two that stand in front of every answer come first.
-    for router in (validation, retrieval, corpora, commits, documents, answers, retention, keys):
+    for router in (
+        validation,
+        retrieval,
+        corpora,
+        commits,
+        documents,
+        answers,
+        generations,
+        retention,
+        keys,
+    ):
         app.include_router(
             router.router, prefix="/v1", responses={status: _ERRORS[status] for status in (401, 403, 404, 429)}
         )

@@ -15,6 +15,7 @@ from ragver.cli import (
     demo,
     history,
     importing,
+    index,
     keys,
     migrate,
     options,
@@ -85,6 +86,7 @@ ORDER = (
     "retrieve",
     "validate",
     "log",
+    "index",
     "gc",
     "keys",
     "status",
@@ -129,6 +131,7 @@ app.command("import")(importing.import_)
 app.command("retrieve")(reads.retrieve)
 app.command("validate")(reads.validate)
 app.command("log")(history.log)
+app.add_typer(index.app, name="index")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(retention.gc)
 app.command("status")(status.status)

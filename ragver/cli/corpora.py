@@ -136,7 +136,7 @@ def delete(
 def row(corpus: wire.Corpus) -> tuple[object, ...]:
     """A corpus as a row of ``COLUMNS``."""
     lag = corpus.head - corpus.applied_epoch
-    embedding = _described(corpus.embedding)
+    embedding = described(corpus.embedding)
     return corpus.name, corpus.head, corpus.applied_epoch, lag, corpus.documents, corpus.chunks, embedding
 
 
@@ -145,14 +145,15 @@ def _show(corpus: wire.Corpus, as_json: bool) -> None:
         show_json(corpus)
         return
     fields = corpus.model_dump(mode="json") | {
-        "embedding": _described(corpus.embedding),
+        "embedding": described(corpus.embedding),
         "filterable": " ".join(f"{field}={kind}" for field, kind in corpus.filterable.items()) or "nothing",
         "retention_s": corpus.retention_s or "for ever",
     }
     show_fields(fields)
 
 
-def _described(embedding: wire.Embedding) -> str:
+def described(embedding: wire.Embedding) -> str:
+    """An embedding on one line."""
     parts = [embedding.provider, embedding.model, embedding.dimensions, embedding.distance]
     return " ".join(str(part) for part in parts if part is not None)
 

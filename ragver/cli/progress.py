@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ragver.cli.replaying import Tally
+
+P = ParamSpec("P")
 
 LINE_EVERY_S = 5.0
 BAR_EVERY_S = 0.1
@@ -23,7 +26,7 @@ def shown(tally: Tally, total: int | None) -> Iterator[Callable[[], None]]:
         with _bar(tally, total) as progressed:
             yield progressed
     else:
-        yield _every(LINE_EVERY_S, lambda: print(_line(tally, total), file=sys.stderr, flush=True))
+        yield every(LINE_EVERY_S, lambda: print(_line(tally, total), file=sys.stderr, flush=True))
 
 
 @contextmanager
@@ -42,17 +45,18 @@ def _bar(tally: Tally, total: int | None) -> Iterator[Callable[[], None]]:
             progress.update(task, completed=tally.done, rate=f"{_rate(tally):,.0f}/s")
             progress.refresh()
 
-        yield _every(BAR_EVERY_S, show)
+        yield every(BAR_EVERY_S, show)
 
 
-def _every(seconds: float, show: Callable[[], None]) -> Callable[[], None]:
+def every(seconds: float, show: Callable[P, None]) -> Callable[P, None]:
+    """`show` for whoever calls it all the time: what comes within so many seconds of the last time is passed over."""
     last = time.monotonic()
 
-    def progressed() -> None:
+    def progressed(*arguments: P.args, **options: P.kwargs) -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            show()
+            show(*arguments, **options)
 
     return progressed
 

@@ -20,6 +20,12 @@ class AsyncCorpus:
 
     describe = on_corpus(AsyncClient.corpus)
 
+    begin_generation = on_corpus(AsyncClient.begin_generation)
+    generations = on_corpus(AsyncClient.generations)
+    generation = on_corpus(AsyncClient.generation)
+    cut_over = on_corpus(AsyncClient.cut_over)
+    retire_generation = on_corpus(AsyncClient.retire_generation)
+
     commit = on_corpus(AsyncClient.commit)
     commits = on_corpus(AsyncClient.commits)
     each_commit = on_corpus(AsyncClient.each_commit)

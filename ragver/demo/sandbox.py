@@ -55,7 +55,9 @@ class Sandbox:
     async def indexing(self) -> AsyncIterator[None]:
         """Have the indexer run for the length of the block."""
         services = self.services
-        indexer = Indexer(services.database, services.index, SystemClock(), INDEXER_POLL_S, services.metrics)
+        indexer = Indexer(
+            services.database, services.index, services.builder, SystemClock(), INDEXER_POLL_S, services.metrics
+        )
         running = asyncio.create_task(indexer.run(), name="indexer")
         try:
             yield

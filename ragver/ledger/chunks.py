@@ -129,6 +129,8 @@ _RECORDS_AT = text(f"""
     ) v
 """)
 
+_CHANGED_COLUMNS = "id, document_id, born_epoch, died_epoch, touched_epoch, text IS NOT NULL AS has_text"
+
 # A dead chunk has the metadata it died with: its document may have come back with other metadata since.
 _CHANGE_COLUMNS = f"""
     SELECT k.id, k.document_id, k.born_epoch, k.died_epoch, k.touched_epoch, d.acl, e.vector,
@@ -151,7 +153,7 @@ _CHANGE_COLUMNS = f"""
 # Changes after a place in the order of (epoch, chunk).
 _CHANGES = text(f"""
     WITH k AS MATERIALIZED (
-        SELECT id, document_id, born_epoch, died_epoch, touched_epoch, text IS NOT NULL AS has_text FROM chunk
+        SELECT {_CHANGED_COLUMNS} FROM chunk
         WHERE corpus_id = :corpus AND (touched_epoch, id) > (:epoch, :chunk)
         ORDER BY touched_epoch, id LIMIT :limit
     )
@@ -161,8 +163,17 @@ _CHANGES = text(f"""
 # What the index has to hold of chunks by id, as of now.
 _CHANGES_OF = text(f"""
     WITH k AS MATERIALIZED (
-        SELECT id, document_id, born_epoch, died_epoch, touched_epoch FROM chunk
+        SELECT {_CHANGED_COLUMNS} FROM chunk
         WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[]))
+    )
+    {_CHANGE_COLUMNS}
+""")
+
+# The same, of the next chunks in the order of their ids.
+_CHANGES_FROM = text(f"""
+    WITH k AS MATERIALIZED (
+        SELECT {_CHANGED_COLUMNS} FROM chunk
+        WHERE corpus_id = :corpus AND id > :after ORDER BY id LIMIT :limit
     )
     {_CHANGE_COLUMNS}
 """)
@@ -170,7 +181,7 @@ _CHANGES_OF = text(f"""
 # Of the changes after an applied epoch, those of chunks alive at an epoch.
 _CHANGES_OF_ALIVE = text(f"""
     WITH k AS MATERIALIZED (
-        SELECT id, document_id, born_epoch, died_epoch, touched_epoch, text IS NOT NULL AS has_text FROM chunk
+        SELECT {_CHANGED_COLUMNS} FROM chunk
         WHERE corpus_id = :corpus AND touched_epoch > :applied
           AND born_epoch <= :epoch AND (died_epoch IS NULL OR died_epoch > :epoch)
         ORDER BY touched_epoch, id LIMIT :limit
@@ -273,6 +284,15 @@ async def changes_of(
     """The chunks that exist among `ids`, as the index has to hold them now."""
     parameters = {"corpus": corpus, "generation": generation, "ids": list(ids)}
     return {ChunkId(row.id): _change(row) for row in await database.fetch(_CHANGES_OF, parameters)}
+
+
+async def changes_from(
+    database: Database, corpus: CorpusId, generation: GenerationId, after: ChunkId, limit: int
+) -> list[Change]:
+    """Up to `limit` chunks with an id above `after`, in ascending order, as the index has to hold them now."""
+    parameters = {"corpus": corpus, "generation": generation, "after": after, "limit": limit}
+    found = [_change(row) for row in await database.fetch(_CHANGES_FROM, parameters)]
+    return sorted(found, key=lambda change: change.chunk_id)
 
 
 async def changes_of_alive(

@@ -161,20 +161,20 @@ async def of_corpus(database: Database, corpus: CorpusId) -> list[Standing]:
 async def advance(database: Database, leadership: Leadership, epoch: Epoch) -> bool:
     """Say that the index holds every change up to `epoch`; False if the term is over."""
     async with database.autocommit() as connection:
-        return await connection.first(_ADVANCE, {**_key(leadership), "epoch": epoch}) is not None
+        return await connection.first(_ADVANCE, {**key_of(leadership), "epoch": epoch}) is not None
 
 
 async def applied(database: Database, leadership: Leadership) -> Epoch | None:
     """The applied epoch, which nobody else can change any more; None if the term is over."""
     async with database.autocommit() as connection:
-        row = await connection.first(_APPLIED, _key(leadership))
+        row = await connection.first(_APPLIED, key_of(leadership))
     return None if row is None else Epoch(row.applied_epoch)
 
 
 async def reset(database: Database, leadership: Leadership, epoch: Epoch = EPOCH_NONE) -> bool:
     """Say that the index holds nothing that came after `epoch`; False if the term is over."""
     async with database.autocommit() as connection:
-        return await connection.first(_RESET, {**_key(leadership), "epoch": epoch}) is not None
+        return await connection.first(_RESET, {**key_of(leadership), "epoch": epoch}) is not None
 
 
 async def link(database: Database, corpus: CorpusId, epoch: Epoch) -> Link:
@@ -197,5 +197,6 @@ def _standing(row: Row) -> Standing:
     )
 
 
-def _key(leadership: Leadership) -> dict[str, int]:
+def key_of(leadership: Leadership) -> dict[str, int]:
+    """What a statement that only the leader may run goes by."""
     return {"corpus": leadership.corpus, "generation": leadership.generation, "term": leadership.term}

@@ -69,6 +69,7 @@ from ragver.wire.erasure import (
     ReceiptKey,
     StoreReceipt,
 )
+from ragver.wire.generations import CutOver, Generation, GenerationCreate, GenerationList
 from ragver.wire.keys import ApiKey, KeyCreate, KeyCreated, KeyList, KeyName
 from ragver.wire.operations import Problem, Readiness
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
@@ -108,6 +109,7 @@ __all__ = [
     "CorpusCreate",
     "CorpusList",
     "CorpusName",
+    "CutOver",
     "Delete",
     "Document",
     "DocumentChange",
@@ -126,6 +128,9 @@ __all__ = [
     "FiniteFloat",
     "GcResult",
     "GcStep",
+    "Generation",
+    "GenerationCreate",
+    "GenerationList",
     "Hit",
     "HitDocument",
     "IdempotencyKey",

@@ -137,7 +137,7 @@ class Crashing:
 
 
 def indexer(services: Services, index: Any) -> Indexer:
-    return Indexer(services.database, index, SystemClock(), POLL_S, Metrics())
+    return Indexer(services.database, index, services.builder, SystemClock(), POLL_S, Metrics())
 
 
 async def crashed(services: Services, index: Any) -> None:

@@ -151,7 +151,7 @@ async def use_everything(services: Services) -> None:
     view, head = await services.views.fresh(CORPUS)
     question = Question(np.array(NEAR, np.float32), head.epoch, [], None)
     assert await beyond_the_tail(services.database, view.info.corpus_id, question, head.epoch)
-    indexer = Indexer(services.database, services.index, SystemClock(), 0.05, Metrics())
+    indexer = Indexer(services.database, services.index, services.builder, SystemClock(), 0.05, Metrics())
     indexing = asyncio.create_task(indexer.run())
     await caught_up(services)
     indexing.cancel()

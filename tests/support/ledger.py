@@ -35,7 +35,7 @@ _CHUNKS = """
     FROM chunk k
     JOIN corpus c ON c.id = k.corpus_id
     JOIN document d ON d.corpus_id = k.corpus_id AND d.id = k.document_id
-    JOIN embedding e ON e.corpus_id = k.corpus_id AND e.chunk_id = k.id
+    JOIN embedding e ON e.corpus_id = k.corpus_id AND e.generation_id = c.generation_id AND e.chunk_id = k.id
     WHERE c.name = $1 ORDER BY k.id
 """
 
@@ -109,8 +109,9 @@ async def check_index(services: Services, corpus: str) -> int:
 
 
 async def all_points(services: Services, corpus: str) -> list[StoredPoint]:
-    """Every point of the corpus's collection, by id."""
-    collection = collection_of((await services.views.get(corpus)).info)
+    """Every point of the corpus's serving collection, by id."""
+    view, _ = await services.views.fresh(corpus)
+    collection = collection_of(view.info)
     points: list[StoredPoint] = []
     while True:
         after = points[-1].chunk_id if points else None

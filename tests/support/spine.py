@@ -154,7 +154,7 @@ async def second_process(services: Services, index: Index | None = None) -> Serv
 
 def indexer_of(services: Services) -> Indexer:
     """An indexer that does nothing until it is run."""
-    return Indexer(services.database, services.index, SystemClock(), 0.005, Metrics())
+    return Indexer(services.database, services.index, services.builder, SystemClock(), 0.005, Metrics())
 
 
 async def index_all(services: Services, corpus: str = CORPUS) -> wire.Corpus:

@@ -96,6 +96,32 @@ class Client(Transport):
         """Remove a corpus with everything in it."""
         self._send("DELETE", path_of(corpus))
 
+    # ── generations ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin_generation(self, corpus: str, *, embedding: wire.Embedding | None = None) -> wire.Generation:
+        """Build the index anew beside the serving one, or, with an `embedding`, for that one; one that is being built
+        for the same goes on."""
+        body = built(wire.GenerationCreate, embedding=embedding)
+        return parsed(wire.Generation, self._send("POST", path_of(corpus, "generations"), body=body, repeatable=True))
+
+    def generations(self, corpus: str) -> list[wire.Generation]:
+        """The generations that are not retired, the oldest first."""
+        return parsed(wire.GenerationList, self._send("GET", path_of(corpus, "generations"))).generations
+
+    def generation(self, corpus: str, generation_id: str) -> wire.Generation:
+        """How far a generation is."""
+        return parsed(wire.Generation, self._send("GET", path_of(corpus, "generations", generation_id)))
+
+    def cut_over(self, corpus: str, generation_id: str) -> wire.CutOver:
+        """Let a generation serve; the one that served before stands by. Refused with ``generation_not_ready`` as long
+        as it does not hold what the ledger says."""
+        path = path_of(corpus, "generations", generation_id, "cut-over")
+        return parsed(wire.CutOver, self._send("POST", path))
+
+    def retire_generation(self, corpus: str, generation_id: str) -> None:
+        """End a generation that is being built or stands by, for good."""
+        self._send("DELETE", path_of(corpus, "generations", generation_id), repeatable=True)
+
     # ── commits ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def commit(

@@ -21,6 +21,12 @@ class Corpus:
 
     describe = on_corpus(Client.corpus)
 
+    begin_generation = on_corpus(Client.begin_generation)
+    generations = on_corpus(Client.generations)
+    generation = on_corpus(Client.generation)
+    cut_over = on_corpus(Client.cut_over)
+    retire_generation = on_corpus(Client.retire_generation)
+
     commit = on_corpus(Client.commit)
     commits = on_corpus(Client.commits)
     each_commit = on_corpus(Client.each_commit)
