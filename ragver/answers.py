@@ -10,7 +10,7 @@ from uuid import uuid4
 from ragver import validator, wire
 from ragver.clock import Clock
 from ragver.errors import AnswerContention, AnswerIdTaken, AnswerNotFound
-from ragver.ledger import answers, corpora
+from ragver.ledger import answers
 from ragver.ledger.answers import Cited, RecordedAnswer, Recording
 from ragver.ledger.chunks import ChunkRecord
 from ragver.ledger.corpora import CorpusInfo, Head
@@ -24,8 +24,6 @@ from ragver.validator import CHUNK_ID_MAX
 
 RECORD_ATTEMPTS_MAX = 10
 """Validations of one request, when each time something it rests on was touched before it could be recorded."""
-FORGET_BATCH_MAX = 1_000
-"""Answers that one statement removes."""
 
 _DETAILS = {
     Decision.PASS: "All that it leans on is live.",
@@ -97,14 +95,6 @@ class Answers:
         verdicts = {key: _again(answer, principals, looked.records) for key, answer in looked.answers.items()}
         told = [verdicts.get(key) or _unrecorded(key) for key in keys]
         return wire.RevalidateManyResponse(answers=told, **self._moment(looked))
-
-    async def forget(self, age_s: int) -> int:
-        """Remove the answers that nobody has validated for so long, by the database's clock; how many it were."""
-        removed = 0
-        for info in await corpora.all_of(self._database):
-            while batch := await answers.forget(self._database, info.corpus_id, age_s, FORGET_BATCH_MAX):
-                removed += batch
-        return removed
 
     async def _look(self, name: str, keys: Sequence[str]) -> _Looked:
         """The answers, and their chunks as of a head that was read after the question (G5)."""

@@ -22,6 +22,7 @@ from ragver.keys import Keys
 from ragver.ledger import corpora, migrations
 from ragver.ledger.database import Database
 from ragver.liveness import Views
+from ragver.recalls import Recalls
 from ragver.retention import Pins, Retention
 from ragver.retrieval import Limits, Retrieval
 from ragver.settings import Settings
@@ -49,6 +50,7 @@ class Services:
     retrieval: Retrieval
     validation: Validation
     answers: Answers
+    recalls: Recalls
     keys: Keys
     pins: Pins
     retention: Retention
@@ -140,9 +142,10 @@ async def _assemble(
         retrieval=Retrieval(database, stores.index, views, embedders, tokens, clock, limits, metrics),
         validation=validation,
         answers=Answers(database, views, validation, clock, metrics),
+        recalls=Recalls(database, views),
         keys=keys,
         pins=Pins(database, views, tokens),
-        retention=Retention(database, stores.index, clock, settings.gc_interval_s, metrics),
+        retention=Retention(database, stores.index, clock, settings.gc_interval_s, settings.answers_kept_s, metrics),
         metrics=metrics,
         publish=lambda url: stores.publish(url, keys.operator_token),
     )

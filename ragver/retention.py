@@ -14,7 +14,7 @@ from ragver.clock import Clock
 from ragver.collection import collection_of
 from ragver.errors import CollectionRunning, CorpusNotFound, RagverError
 from ragver.index.port import Collection, Index
-from ragver.ledger import corpora, generations, retention
+from ragver.ledger import answers, corpora, generations, retention
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Database
 from ragver.ledger.retention import Horizon
@@ -25,6 +25,8 @@ from ragver.types import ChunkId, CorpusId, Epoch
 
 BATCH_CHUNKS_MAX = 1_000
 """Chunks removed in one step."""
+BATCH_ANSWERS_MAX = 1_000
+"""Recorded answers removed in one step."""
 
 
 class Pins:
@@ -61,11 +63,20 @@ class Pins:
 class Retention:
     """Collects: any number of processes may, and one at a time does so in a corpus."""
 
-    def __init__(self, database: Database, index: Index, clock: Clock, interval_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        index: Index,
+        clock: Clock,
+        interval_s: float,
+        answers_kept_s: int,
+        metrics: Metrics,
+    ) -> None:
         self._database = database
         self._index = index
         self._clock = clock
         self._interval_s = interval_s
+        self._answers_kept_s = answers_kept_s
         self._metrics = metrics
 
     async def run(self) -> None:
@@ -99,6 +110,7 @@ class Retention:
         async with retention.collector(self._database, info.corpus_id) as alone:
             if not alone:
                 raise CollectionRunning(f"another process removes what has passed the horizon of {info.name!r}")
+            forgotten = await self._forget_answers(info.corpus_id)
             horizon = await retention.move_horizon(self._database, info.corpus_id)
             removed = await self._remove_behind(info.corpus_id, horizon)
         if removed or horizon.now != horizon.before:
@@ -111,8 +123,15 @@ class Retention:
             horizon_before=horizon.before,
             horizon=horizon.now,
             chunks=removed,
+            answers=forgotten,
             pins=len(await retention.pins(self._database, info.corpus_id)),
         )
+
+    async def _forget_answers(self, corpus: CorpusId) -> int:
+        forgotten = 0
+        while batch := await answers.forget(self._database, corpus, self._answers_kept_s, BATCH_ANSWERS_MAX):
+            forgotten += batch
+        return forgotten
 
     async def _remove_behind(self, corpus: CorpusId, horizon: Horizon) -> int:
         removed = 0

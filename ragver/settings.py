@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     index_wait_ms_max: int = Field(10_000, ge=0, description="how long a read waits when the tail is too long")
     tail_rows_max: int = Field(50_000, gt=0, description="chunks a strong read scores beside the index")
 
+    answers_kept_s: int = Field(
+        90 * 86_400, gt=0, description="how long a recorded answer is kept after its last validation"
+    )
     gc_interval_s: float = Field(300.0, gt=0, description="how often what has passed the horizon is removed")
 
     embedding_provider: str = Field("hashing", description="what a corpus gets that names none")

@@ -86,6 +86,16 @@ class GenerationState(StrEnum):
     """Its collection is gone, or about to be."""
 
 
+class RecallCause(StrEnum):
+    """What took a chunk from an answer that was delivered."""
+
+    SUPERSEDED = "superseded"
+    DELETED = "deleted"
+    ERASED = "erased"
+    FORBIDDEN = "forbidden"
+    """The chunk may live on, but the answer's reader may no longer read it."""
+
+
 class DocumentStatus(StrEnum):
     """What a commit did to a document."""
 

@@ -1,64 +1,78 @@
-"""The change feed as server-sent events (WHATWG HTML, section 9.2)."""
+"""Feeds that stay open and follow, as server-sent events (WHATWG HTML, section 9.2)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from ragver import wire
-from ragver.bootstrap import Services
-from ragver.errors import InvalidRequest, NotFound, Unavailable
+from fastapi import Header, Request
+from fastapi.responses import StreamingResponse
+
+from ragver.api.access import hung_up
+from ragver.errors import NotFound, Unavailable
 
 MEDIA_TYPE = "text/event-stream"
 POLL_S = 0.25
 HEARTBEAT_S = 15.0
-PAGE = 500
+
+RESPONSES: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
+"""What a route that can also be followed documents besides."""
+Accept = Annotated[str, Header(include_in_schema=False)]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 
-def start(since: int, last_event_id: str | None) -> int:
-    """The epoch after which to begin: a reconnecting client's last event wins. Raises ``InvalidRequest``."""
-    if last_event_id is None:
-        return since
-    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 16:
-        raise InvalidRequest("`Last-Event-ID` is the epoch of the last event received")
-    return int(last_event_id)
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Its id is a place in the feed: that behind it."""
+
+    id: str
+    name: str
+    data: str
+
+
+Read = Callable[[str], Awaitable[tuple[Sequence[Event], str]]]
+"""What comes after a place, and the place behind that."""
+
+
+def wanted(accept: str) -> bool:
+    """Whether the client wants to follow."""
+    return MEDIA_TYPE in accept
+
+
+async def response(request: Request, read: Read, place: str) -> StreamingResponse:
+    """Everything after a place, for as long as the client listens; what ``read`` raises at first is the answer."""
+    first, behind = await read(place)
+    return StreamingResponse(
+        follow(read, first, behind, lambda: hung_up(request)),
+        media_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
 
 async def follow(
-    services: Services,
-    corpus: str,
-    since: int,
-    first: Sequence[wire.CommitEntry],
-    disconnected: Callable[[], Awaitable[bool]],
+    read: Read, first: Sequence[Event], place: str, disconnected: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[str, None]:
-    """Each commit after `since` once, in order, for as long as the client listens.
+    """Each event once, in order, for as long as the client listens.
 
     Ends when the corpus or the ledger goes away; the client reconnects and learns why.
     """
-    entries = first
+    events = first
     silent_s = 0.0
     while not await disconnected():
-        for entry in entries:
-            since = entry.epoch
-            yield _event(entry)
-        if entries:
+        for event in events:
+            yield f"id: {event.id}\nevent: {event.name}\ndata: {event.data}\n\n"
+        if events:
             silent_s = 0.0
         elif silent_s >= HEARTBEAT_S:
             silent_s = 0.0
-            yield ": still here\n\n"
+            # The id moves on without an event: whoever reconnects need not have old epochs looked through again.
+            yield f": still here\nid: {place}\n\n"
         try:
-            entries = await _next(services, corpus, since)
+            events, place = await read(place)
         except (NotFound, Unavailable):
             return
-        if not entries:
+        if not events:
             await asyncio.sleep(POLL_S)
             silent_s += POLL_S
-
-
-async def _next(services: Services, corpus: str, since: int) -> list[wire.CommitEntry]:
-    _, head = await services.views.fresh(corpus)
-    return [] if head.epoch <= since else await services.catalog.commits(corpus, since, PAGE)
-
-
-def _event(entry: wire.CommitEntry) -> str:
-    return f"id: {entry.epoch}\nevent: commit\ndata: {entry.model_dump_json()}\n\n"

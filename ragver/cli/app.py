@@ -20,6 +20,7 @@ from ragver.cli import (
     migrate,
     options,
     reads,
+    recalls,
     retention,
     serve,
     status,
@@ -86,6 +87,7 @@ ORDER = (
     "retrieve",
     "validate",
     "log",
+    "recalls",
     "index",
     "gc",
     "keys",
@@ -131,6 +133,7 @@ app.command("import")(importing.import_)
 app.command("retrieve")(reads.retrieve)
 app.command("validate")(reads.validate)
 app.command("log")(history.log)
+app.command("recalls")(recalls.recalls)
 app.add_typer(index.app, name="index")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(retention.gc)

@@ -17,6 +17,7 @@ COLUMNS = [
     Column("horizon before", "right"),
     Column("horizon", "right"),
     Column("chunks removed", "right"),
+    Column("answers removed", "right"),
     Column("pins", "right"),
 ]
 
@@ -41,4 +42,5 @@ def gc(
 
 
 def _row(result: wire.GcResult) -> tuple[object, ...]:
-    return result.corpus, result.head, result.horizon_before, result.horizon, result.chunks, result.pins
+    horizons = result.horizon_before, result.horizon
+    return result.corpus, result.head, *horizons, result.chunks, result.answers, result.pins

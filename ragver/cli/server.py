@@ -22,6 +22,8 @@ from ragver.telemetry import logger
 STOP_S_MAX = 10
 """How long requests under way may take to end once the server has been told to stop."""
 BACKLOG = 2048
+FEEDS = ("/commits", "/recalls")
+"""Ends of the paths whose answers may stay open."""
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -150,10 +152,10 @@ class _Stop:
 
 
 def _until_stopped(app: ASGIApp, stop: _Stop) -> ASGIApp:
-    """The application, whose change feeds see their client gone once the server stops; else they would hold it up."""
+    """The application, whose feeds see their client gone once the server stops; else they would hold it up."""
 
     async def hanging_up(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/commits"):
+        if scope["type"] != "http" or not scope["path"].endswith(FEEDS):
             await app(scope, receive, send)
             return
         received = False

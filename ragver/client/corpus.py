@@ -44,6 +44,9 @@ class AsyncCorpus:
     answer = on_corpus(AsyncClient.answer)
     revalidate = on_corpus(AsyncClient.revalidate)
     revalidate_many = on_corpus(AsyncClient.revalidate_many)
+    recalls = on_corpus(AsyncClient.recalls)
+    each_recall = on_corpus(AsyncClient.each_recall)
+    follow_recalls = on_corpus(AsyncClient.follow_recalls)
 
     verify_log = on_corpus(AsyncClient.verify_log)
 

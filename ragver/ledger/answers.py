@@ -162,9 +162,9 @@ _FORGET = text("""
         WHERE corpus_id = :corpus AND validated_at < now() - make_interval(secs => :age_s)
         ORDER BY validated_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ), chunks AS (
-        DELETE FROM answer_citation c USING old WHERE c.corpus_id = :corpus AND c.answer_id = old.id
+        DELETE FROM answer_citation WHERE corpus_id = :corpus AND answer_id = ANY(ARRAY(SELECT id FROM old))
     )
-    DELETE FROM answer a USING old WHERE a.corpus_id = :corpus AND a.id = old.id RETURNING a.id
+    DELETE FROM answer WHERE corpus_id = :corpus AND id = ANY(ARRAY(SELECT id FROM old)) RETURNING id
 """)
 
 

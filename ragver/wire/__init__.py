@@ -72,6 +72,7 @@ from ragver.wire.erasure import (
 from ragver.wire.generations import CutOver, Generation, GenerationCreate, GenerationList
 from ragver.wire.keys import ApiKey, KeyCreate, KeyCreated, KeyList, KeyName
 from ragver.wire.operations import Problem, Readiness
+from ragver.wire.recalls import Recall, RecalledChunk, RecallPage
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
 from ragver.wire.validation import AnswerId, CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
@@ -154,6 +155,9 @@ __all__ = [
     "Put",
     "Readiness",
     "Reason",
+    "Recall",
+    "RecallPage",
+    "RecalledChunk",
     "ReceiptKey",
     "Redaction",
     "Rename",

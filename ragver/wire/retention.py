@@ -57,5 +57,6 @@ class GcResult(Body):
     horizon_before: int
     horizon: int = Field(description="the oldest epoch that can still be read")
     chunks: int = Field(description="chunks whose points, texts and vectors were removed")
+    answers: int = Field(0, description="recorded answers that were removed for their age")
     pins: int = Field(description="pins that hold the horizon now")
     full: list[GcStep] = Field(default_factory=list, description="with `full`: what was given back to the disk")

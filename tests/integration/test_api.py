@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ import pytest
 from ragver.api.app import create_app
 from ragver.bootstrap import Services
 from tests.support.api import client_of, served
+from tests.support.streaming import following
 
 HANDBOOK = {"name": "handbook", "filterable": {"team": "keyword"}}
 DEEP: list[Any] = functools.reduce(lambda inner, _: [inner], range(40), [])
@@ -225,19 +225,14 @@ async def test_feed_pages_and_follows(services: Services, handbook: httpx.AsyncC
     page = (await handbook.get("/v1/corpora/handbook/commits", params={"since": 1, "limit": 1})).json()
     assert [(entry["epoch"], entry["reason"]) for entry in page["commits"]] == [(2, "number 1")]
 
-    from ragver.api import feed  # the events themselves: ASGITransport cannot read a stream without an end
-
-    async def connected() -> bool:
-        return False
-
-    events = feed.follow(services, "handbook", 1, await services.catalog.commits("handbook", 1, 10), connected)
-    received = [await anext(events), await anext(events)]
-    commit = asyncio.ensure_future(anext(events))
-    await handbook.post("/v1/corpora/handbook/commits", json={"ops": [], "reason": "later"})
-    received.append(await asyncio.wait_for(commit, 10))
-    await events.aclose()
-    assert [json.loads(event.split("data: ")[1])["epoch"] for event in received] == [2, 3, 4]
-    assert received[0].startswith("id: 2\nevent: commit\n")
+    async with following(services, "/v1/corpora/handbook/commits", since=1) as feed:
+        received = [await feed.next(), await feed.next()]
+        await handbook.post("/v1/corpora/handbook/commits", json={"ops": [], "reason": "later"})
+        received.append(await feed.next())
+    assert [("2", "commit"), ("3", "commit"), ("4", "commit")] == [(event.id, event.name) for event in received]
+    assert [2, 3, 4] == [json.loads(event.data)["epoch"] for event in received]
+    async with following(services, "/v1/corpora/handbook/commits", last_event_id=3) as feed:
+        assert "4" == (await feed.next()).id
 
 
 async def test_health_readiness_and_metrics(handbook: httpx.AsyncClient) -> None:

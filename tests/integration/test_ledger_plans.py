@@ -18,13 +18,15 @@ from ragver import wire
 from ragver.bootstrap import Services
 from ragver.clock import SystemClock
 from ragver.collection import collection_of
+from ragver.errors import AnswerIdTaken
 from ragver.index.port import Payload, Point
 from ragver.indexer import Indexer
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Connection, Parameters, _compiled
+from ragver.ledger.recalls import Position
 from ragver.overlay import Question, beyond_the_tail
 from ragver.telemetry import Metrics
-from ragver.types import ChunkId, DocumentId, Epoch
+from ragver.types import ChunkId, DocumentId, Epoch, Scope
 from tests.support.services import (
     CORPUS,
     caught_up,
@@ -41,7 +43,7 @@ from tests.support.services import (
 DOCUMENTS = 20_000
 ROWS_MAX = 500
 """Rows that one part of a statement may look at; the corpus has forty times as many of every kind."""
-BIG = {"chunk", "document", "document_version", "commit_log", "embedding"}
+BIG = {"chunk", "document", "document_version", "commit_log", "embedding", "answer", "answer_citation"}
 
 # A corpus with a history: each document, of one chunk, is a commit; every tenth document has died.
 FILL = f"""
@@ -66,6 +68,16 @@ FILL = f"""
     INSERT INTO embedding (corpus_id, generation_id, chunk_id, vector)
     SELECT $1, g.id, 10000000 * $1 + n, decode(repeat('3c', 16), 'hex')
     FROM generate_series(1, {DOCUMENTS}) AS n, index_generation g WHERE g.corpus_id = $1;
+
+    INSERT INTO answer (corpus_id, key, snapshot_epoch, epoch, verdict, policy, scope, delivered_epoch, delivered_at,
+                        reader, labels)
+    SELECT $1, 'answer-' || n, n, n, 'pass', 'strict', 'cited', n, now(), '', '{{}}'
+    FROM generate_series(1, {DOCUMENTS}) AS n;
+
+    INSERT INTO answer_citation (corpus_id, answer_id, chunk_id, ref, status, cited_epoch, rested_epoch)
+    SELECT $1, a.id, 10000000 * $1 + a.epoch + hit, hit + 1, CASE WHEN hit = 0 THEN 'live' END,
+           CASE WHEN hit = 0 THEN a.epoch END, a.epoch
+    FROM answer a, generate_series(0, 2) AS hit WHERE a.corpus_id = $1;
 
     UPDATE corpus SET epoch = {DOCUMENTS} WHERE id = $1;
     UPDATE index_generation SET applied_epoch = {DOCUMENTS} WHERE corpus_id = $1
@@ -148,6 +160,16 @@ async def use_everything(services: Services) -> None:
     await services.validation.validate(
         CORPUS, wire.ValidateRequest(snapshot=found.snapshot, answer="So [1] [10000007].")
     )
+    kept = wire.ValidateRequest(snapshot=found.snapshot, answer="So [1].", record=True, answer_id="answer-5")
+    with pytest.raises(AnswerIdTaken):
+        await services.answers.validate(CORPUS, kept)
+    await services.answers.validate(CORPUS, kept.model_copy(update={"answer_id": "new"}))
+    await services.answers.get(CORPUS, "answer-5")
+    await services.answers.revalidate_many(CORPUS, ["answer-6", "answer-7"], [])
+    for scope in Scope:
+        recalled = await services.recalls.page(CORPUS, Position(Epoch(made.epoch - 4)), scope, 10)
+        assert recalled.recalls
+    await services.retention.collect(CORPUS)
     view, head = await services.views.fresh(CORPUS)
     question = Question(np.array(NEAR, np.float32), head.epoch, [], None)
     assert await beyond_the_tail(services.database, view.info.corpus_id, question, head.epoch)

@@ -176,7 +176,7 @@ async def test_while_the_index_is_away_nothing_leaves_the_ledger(aged: Services)
     """Or the index would keep points that nobody knows of any more."""
     services, index = watched(aged)
     index.away = True
-    collecting = retention.Retention(aged.database, index, aged.retention._clock, 1.0, aged.metrics)
+    collecting = retention.Retention(aged.database, index, aged.retention._clock, 1.0, 3600, aged.metrics)
     with pytest.raises(IndexUnavailable):
         await collecting.collect(CORPUS)
     assert CHUNKS == (await left(aged))["texts"]

@@ -20,6 +20,7 @@ from ragver.index.port import Collection, Index, Match, Payload, Point, Search, 
 from ragver.indexer import Indexer
 from ragver.ledger import corpora
 from ragver.liveness import Views
+from ragver.recalls import Recalls
 from ragver.retrieval import Limits, Retrieval
 from ragver.telemetry import Metrics
 from ragver.tokens import SnapshotTokens
@@ -148,6 +149,7 @@ async def second_process(services: Services, index: Index | None = None) -> Serv
         retrieval=Retrieval(services.database, index, views, embedders, tokens, clock, limits, metrics),
         validation=validation,
         answers=Answers(services.database, views, validation, clock, metrics),
+        recalls=Recalls(services.database, views),
         metrics=metrics,
     )
 

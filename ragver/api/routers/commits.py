@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from ragver import wire
 from ragver.api import feed
-from ragver.api.access import READER, WRITER, Who, hung_up
+from ragver.api.access import READER, WRITER, Who
 from ragver.api.deps import CorpusPath, Use
 from ragver.errors import InvalidRequest
 from ragver.telemetry import Stages
@@ -82,7 +81,7 @@ async def verification(
     summary="Follow the changes",
     dependencies=[READER],
     response_model=wire.CommitPage,
-    responses={200: {"content": {feed.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    responses=feed.RESPONSES,
 )
 async def changes(
     corpus: CorpusPath,
@@ -90,17 +89,25 @@ async def changes(
     request: Request,
     since: Annotated[int, Query(ge=0, le=2**53, description="commits after this epoch")] = 0,
     limit: Annotated[int, Query(ge=1, le=FEED_PAGE_MAX)] = 100,
-    accept: Annotated[str, Header(include_in_schema=False)] = "",
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    accept: feed.Accept = "",
+    last_event_id: feed.LastEventId = None,
 ) -> wire.CommitPage | Response:
     """Commits after an epoch, oldest first. With `Accept: text/event-stream` the answer stays open and follows;
     event ids are epochs, so a client that reconnects with `Last-Event-ID` misses nothing."""
-    if feed.MEDIA_TYPE not in accept:
+    if not feed.wanted(accept):
         return wire.CommitPage(commits=await services.catalog.commits(corpus, since, limit))
-    start = feed.start(since, last_event_id)
-    first = await services.catalog.commits(corpus, start, FEED_PAGE_MAX)
-    return StreamingResponse(
-        feed.follow(services, corpus, start, first, lambda: hung_up(request)),
-        media_type=feed.MEDIA_TYPE,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+
+    async def read(place: str) -> tuple[list[feed.Event], str]:
+        _, head = await services.views.fresh(corpus)
+        epoch = int(place)
+        commits = [] if head.epoch <= epoch else await services.catalog.commits(corpus, epoch, FEED_PAGE_MAX)
+        events = [feed.Event(str(entry.epoch), "commit", entry.model_dump_json()) for entry in commits]
+        return events, events[-1].id if events else place
+
+    return await feed.response(request, read, str(since if last_event_id is None else _epoch(last_event_id)))
+
+
+def _epoch(last_event_id: str) -> int:
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 16:
+        raise InvalidRequest("`Last-Event-ID` is the epoch of the last event received")
+    return int(last_event_id)

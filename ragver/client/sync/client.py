@@ -372,6 +372,41 @@ class Client(Transport):
         """End an API key for good; every server process refuses it within a second."""
         return parsed(wire.ApiKey, self._send("DELETE", f"/v1/keys/{quoted(key_id)}", repeatable=True))
 
+    def recalls(
+        self,
+        corpus: str,
+        *,
+        since_epoch: int = 0,
+        cursor: str | None = None,
+        limit: int = 100,
+        scope: Scope | ScopeName | None = None,
+    ) -> wire.RecallPage:
+        """Delivered answers that lost what they cite to commits after an epoch, oldest first; with scope `context`,
+        what they rest on at all. Its `next_cursor` is where to go on, now or later."""
+        parameters = {"since_epoch": since_epoch, "cursor": cursor, "limit": limit, "scope": scope}
+        return parsed(wire.RecallPage, self._send("GET", path_of(corpus, "recalls"), parameters=parameters))
+
+    def each_recall(
+        self, corpus: str, *, since_epoch: int = 0, scope: Scope | ScopeName | None = None
+    ) -> Iterator[wire.Recall]:
+        """All recalls by commits after an epoch that there are, oldest first."""
+        cursor, more = str(since_epoch), True
+        while more:
+            page = self.recalls(corpus, cursor=cursor, limit=PAGE, scope=scope)
+            for recall in page.recalls:
+                yield recall
+            cursor, more = page.next_cursor, page.more
+
+    def follow_recalls(
+        self, corpus: str, *, since_epoch: int = 0, cursor: str | None = None, scope: Scope | ScopeName | None = None
+    ) -> Iterator[wire.Recall]:
+        """Each recall after an epoch, or after the `recall_id` or `next_cursor` given as `cursor`, those to come
+        included; ends when the server ends the feed."""
+        parameters = {"since_epoch": since_epoch, "cursor": cursor, "scope": scope}
+        with self._streamed(path_of(corpus, "recalls"), parameters) as response:
+            for data in data_of(response.iter_bytes()):
+                yield wire.Recall.model_validate_json(data, extra="ignore")
+
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:

@@ -45,6 +45,9 @@ class Corpus:
     answer = on_corpus(Client.answer)
     revalidate = on_corpus(Client.revalidate)
     revalidate_many = on_corpus(Client.revalidate_many)
+    recalls = on_corpus(Client.recalls)
+    each_recall = on_corpus(Client.each_recall)
+    follow_recalls = on_corpus(Client.follow_recalls)
 
     verify_log = on_corpus(Client.verify_log)
 
