@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -32,3 +34,18 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class LeaseClock(SystemClock):
+    """For whoever holds a lease: where the system can tell, its time also passes while the machine is asleep."""
+
+    def monotonic(self) -> float:
+        return _with_sleep()
+
+
+def _clock_with_sleep() -> Callable[[], float]:
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic if boottime is None else partial(time.clock_gettime, boottime)
+
+
+_with_sleep = _clock_with_sleep()

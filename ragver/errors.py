@@ -17,6 +17,9 @@ RagverError
 │                             AnswerContention, AnswersUnsettled,
 │                             RateLimited: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
+├── GateError                 a gate lets nothing more out
+│   ├── ModelFailed, ClaimTooLong, VerdictIncomplete, VerdictOverdue
+│   └── AnswerRetracted       with what has to be taken back; defined beside the gate in `ragver.gate`
 ├── SetupError                DataDirInUse, LedgerNotMigrated, LedgerMismatch, NotInstalled, SettingsInvalid,
 │                             IndexUnsupported, ServerUnguarded
 └── ApiError                  what a server answered, with its code; defined beside the client in `ragver.client`
@@ -242,6 +245,26 @@ class IndexUnavailable(Unavailable):
 
 class EmbeddingUnavailable(Unavailable):
     code, title = "embedding_unavailable", "The embedding service did not answer as it should"
+
+
+class GateError(RagverError):
+    code, status, title = "gate_error", 502, "The text cannot be let out"
+
+
+class ModelFailed(GateError):
+    code, title = "model_failed", "The model's stream ended with a failure"
+
+
+class ClaimTooLong(GateError):
+    code, title = "claim_too_long", "The model writes and writes, and nothing can be let out"
+
+
+class VerdictIncomplete(GateError):
+    code, title = "verdict_incomplete", "The verdict does not cover what was asked"
+
+
+class VerdictOverdue(GateError):
+    code, status, title, retryable = "verdict_overdue", 503, "The validator does not answer in time", True
 
 
 class SetupError(RagverError):

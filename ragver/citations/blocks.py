@@ -8,16 +8,21 @@ code, since a citation that is missed is worse than one too many.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 TAB_COLUMNS = 4
+STOPS = ".!?…؟۔।॥"
+"""End a sentence, where white space follows."""
+IDEOGRAPHIC_STOPS = "。！？｡"
+"""End a sentence, whatever follows."""
 
 _BULLET = r"(?:[-*+•]|\d{1,9}[.)])"
+_INDENT = re.compile(r"[ \t]*+")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _SHAPE = re.compile(
-    rf"""(?P<indent>[ \t]*+)
+    rf"""[ \t]*+
     (?: (?P<blank>\s*+\Z)
       | (?P<heading>\#{{1,6}}+(?:\s|\Z))
       | (?P<rule>(?:(?:-[ \t]*+){{3,}}+|(?:\*[ \t]*+){{3,}}+|(?:_[ \t]*+){{3,}}+|=++)\s*+\Z)
@@ -26,6 +31,26 @@ _SHAPE = re.compile(
       | (?P<item>{_BULLET}(?:\s|\Z))
       | (?P<row>\|)
       | (?P<plain>)
+    )""",
+    re.VERBOSE,
+)
+# What the beginning of a line that is still being written already decides. `plain`: no more text makes anything
+# else of the line than a paragraph's, apart from a bar, which may make it the head of a table.
+_BEGINNING = re.compile(
+    rf"""[ \t]*+
+    (?: (?P<heading>\#{{1,6}}+\s)
+      | (?P<row>\|)
+      | (?P<quote>>)
+      | (?P<footnote>\[\^[^\]\s]++\]:)
+      | (?P<item>{_BULLET}[ \t])
+      | (?P<plain>[^\s\#*+•=_>|`~\[\d-]
+          | \[[^\^]
+          | \[\^[^\]\s]*+(?:\s|\][^:])
+          | \#{{1,6}}+[^\s\#] | \#{{7}}
+          | \d{{1,9}}+(?:[^\d.)] | [.)]\S) | \d{{10}}
+          | [*+•=_-][*+•=_ \t-]*+[^\s*+•=_-]
+          | `{{1,2}}+[^`] | ~{{1,2}}+[^~]
+        )
     )""",
     re.VERBOSE,
 )
@@ -57,6 +82,9 @@ _KINDS = {
 }
 _TAKES_PLAIN_LINES = {Kind.PARAGRAPH, Kind.QUOTE, Kind.ITEM, Kind.FOOTNOTE}
 _TABLE = {Kind.TABLE_HEAD, Kind.TABLE_ROW}
+_STOP = re.compile(f"[{re.escape(STOPS)}]")
+_IDEOGRAPHIC_STOP = re.compile(f"[{IDEOGRAPHIC_STOPS}]")
+_NEXT_WORD = re.compile(r"\s\S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +98,132 @@ class Block:
     """In columns."""
 
 
-def split(text: str) -> list[Block]:
-    """The blocks of `text` in order; joined, they are the text. In time linear in its length."""
-    starts = list(_Reader(text).read())
-    if not starts:
-        return [Block(Kind.PARAGRAPH, 0, len(text), 0)] if text else []
-    ends = [start for _, start, _ in starts[1:]] + [len(text)]
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a block begins."""
+
+    kind: Kind
+    start: int
+    indent: int
+    below: Kind | None
+    """The kind of the block right above it; None if there is a blank line between them, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A text that is still being written, as far as no more of it can change how its lines read."""
+
+    openings: list[Opening]
+    rest: int
+    """Where the first line begins that is not settled."""
+    open: Kind | None
+    """The kind of the block right above that line; None after a blank line."""
+
+
+def split(text: str, below: Kind | None = None) -> list[Block]:
+    """The blocks of `text` in order; joined, they are the text. In time linear in its length.
+
+    `below` is the kind of the block that the line before the text belongs to; None after a blank line.
+    """
+    return between(list(_Reader(text, below).read()), len(text))
+
+
+def between(openings: Sequence[Opening], length: int) -> list[Block]:
+    """The blocks of a text of this length that begin at these places."""
+    if not openings:
+        return [Block(Kind.PARAGRAPH, 0, length, 0)] if length else []
+    ends = [opening.start for opening in openings[1:]] + [length]
     # Blank lines before the first block are its own.
     begins = [0, *ends[:-1]]
-    return [Block(kind, begin, end, indent) for (kind, _, indent), begin, end in zip(starts, begins, ends, strict=True)]
+    return [Block(it.kind, begin, end, it.indent) for it, begin, end in zip(openings, begins, ends, strict=True)]
+
+
+def settled(text: str, below: Kind | None) -> Settled:
+    """The lines at the beginning of `text` that read the same whatever is written after it; `below` as above."""
+    reader = _Reader(text, below, whole=False)
+    openings = list(reader.read())
+    rest = reader.lines[reader.at][0] if reader.at < len(reader.lines) else len(text)
+    return Settled(openings, rest, reader.open)
+
+
+def beginning(text: str, read: Settled) -> Opening | None:
+    """What the line at `read.rest` is sure to be; None if that is not decided yet.
+
+    A paragraph may as well be one more line of the block above; all else begins a block of its own. A head of a
+    table counts as a row.
+    """
+    line = text[read.rest : text.find("\n", read.rest) + 1 or len(text)]
+    kind = _sure_kind(line, read.open)
+    return None if kind is None else Opening(kind, read.rest, _columns(_INDENT.match(line)), read.open)
+
+
+def _sure_kind(line: str, below: Kind | None) -> Kind | None:
+    fence = _FENCE.match(line)
+    if fence is not None:
+        return Kind.CODE if not fence[1] and line.endswith("\n") and _may_open(fence) else None
+    shape = _BEGINNING.match(line)
+    if shape is None:
+        return None
+    kind = _KINDS[shape.lastgroup or "plain"]
+    match kind:
+        case Kind.PARAGRAPH:
+            decided = "|" not in line and below not in _TABLE
+        case Kind.QUOTE:
+            decided = below is not Kind.QUOTE
+        case Kind.ITEM:
+            decided = below is not Kind.PARAGRAPH or _may_interrupt(shape["item"])
+        case _:
+            decided = True
+    return kind if decided else None
+
+
+def _columns(indent: re.Match[str] | None) -> int:
+    assert indent is not None
+    return len(indent[0].expandtabs(TAB_COLUMNS))
 
 
 class _Reader:
     """One pass over the lines; `at` is the line to be read next."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, below: Kind | None = None, *, whole: bool = True) -> None:
         self.text = text
         self.lines = [match.span() for match in _LINE.finditer(text)]
         self.at = 0
-        self.open: Kind | None = None
+        self.open = below
         """The kind of the block that the line before belongs to; None after a blank line."""
+        self.whole = whole
+        """Nothing is written after the text."""
         self.trusts_nested_fences = True
 
-    def read(self) -> Iterator[tuple[Kind, int, int]]:
-        """Kind, start and indent of each block."""
-        while self.at < len(self.lines):
+    def read(self) -> Iterator[Opening]:
+        """Each block; stops at the first line that is not settled."""
+        while self.at < len(self.lines) and (self.whole or self._is_settled()):
             start, end = self.lines[self.at]
+            below = self.open
             shape = _SHAPE.match(self.text, start, end)
             assert shape is not None
-            indent = len(shape["indent"].expandtabs(TAB_COLUMNS))
             if shape["blank"] is not None:
                 self.open = None
                 self.at += 1
             elif (kind := self._next(shape)) is not None:
-                yield kind, start, indent
+                yield Opening(kind, start, _columns(_INDENT.match(self.text, start)), below)
+
+    def _is_settled(self) -> bool:
+        """Whether no more text changes how the present line reads."""
+        line = self._line(self.at)
+        if not line.endswith("\n"):
+            return False
+        fence = _FENCE.match(line)
+        if fence is not None and _may_open(fence):
+            return self._code_end(fence) is not None
+        return not _may_be_table_head(line) or self._reads_alone(self.at + 1)
+
+    def _reads_alone(self, number: int) -> bool:
+        """Whether it is decided if the line is the row of dashes below a table's head."""
+        if number == len(self.lines):
+            return False
+        line = self._line(number)
+        return line.endswith("\n") or bool(line.strip("|-: \t\r"))
 
     def _next(self, shape: re.Match[str]) -> Kind | None:
         """Consume the lines that are sure to belong together; their kind, or None if they go on with a block."""
@@ -139,47 +259,57 @@ class _Reader:
 
     def _table_head(self) -> bool:
         below = self.at + 1
-        if below == len(self.lines) or "|" not in self._line(self.at) or not _is_delimiter(self._line(below)):
+        if below == len(self.lines) or not _is_delimiter(self._line(below)):
+            return False
+        if not _may_be_table_head(self._line(self.at)):
             return False
         self.at += 2
         return True
 
     def _fence(self) -> bool:
         fence = _FENCE.match(self.text, *self.lines[self.at])
-        if fence is None or (fence[3][0] == "`" and "`" in fence[4]):
+        if fence is None or not _may_open(fence):
             return False
-        end = self._quoted_end(fence[3]) if fence[2] else self._fence_end(fence[3], nested=bool(fence[1]))
-        if end is None:
+        nested = bool(fence[1]) and not fence[2]
+        end = self._code_end(fence) if self.trusts_nested_fences or not nested else None
+        if end is None and nested:
+            # Inside a list and never closed: then what follows the list is text again, and where that begins is
+            # not known here. Looking for the end of each of many such fences would take quadratic time.
+            self.trusts_nested_fences = False
             return False
-        self.at = end
+        self.at = len(self.lines) if end is None else end
         return True
 
-    def _quoted_end(self, fence: str) -> int:
-        """The line after a fence in a quote, which ends with the quote at the latest."""
+    def _code_end(self, fence: re.Match[str]) -> int | None:
+        """The line after the code that a fence opens, None if it is not closed; in a quote it ends with the quote."""
         for number in range(self.at + 1, len(self.lines)):
             line = self._line(number)
-            if not line.lstrip(" \t").startswith(">"):
+            if not self.whole and not line.endswith("\n"):
+                return None
+            if fence[2] and not line.lstrip(" \t").startswith(">"):
                 return number
-            if _closes(line.lstrip(" \t>"), fence):
+            if _closes(line.lstrip(" \t>") if fence[2] else line, fence[3]):
                 return number + 1
-        return len(self.lines)
+        return None
 
-    def _fence_end(self, fence: str, *, nested: bool) -> int | None:
-        """The line after a fence; None when it is inside a list and never closed: then what follows the list is
-        text again, and where that begins is not known here."""
-        if nested and not self.trusts_nested_fences:
-            return None
-        for number in range(self.at + 1, len(self.lines)):
-            if _closes(self._line(number), fence):
-                return number + 1
-        # Looking for the end of each of many such fences would take quadratic time.
-        self.trusts_nested_fences = False
-        return None if nested else len(self.lines)
+
+def _may_open(fence: re.Match[str]) -> bool:
+    return fence[3][0] != "`" or "`" not in fence[4]
 
 
 def _closes(line: str, fence: str) -> bool:
     line = line.strip()
     return len(line) >= len(fence) and line[0] == fence[0] and not line.strip(fence[0])
+
+
+def _may_be_table_head(line: str) -> bool:
+    """Not where a sentence ends before the first bar: such a text has been read as sentences, and perhaps shown,
+    before anybody could see the bar."""
+    bar = line.find("|")
+    if bar < 0 or _IDEOGRAPHIC_STOP.search(line, 0, bar):
+        return False
+    stop = _STOP.search(line, 0, bar)
+    return stop is None or _NEXT_WORD.search(line, stop.end(), bar) is None
 
 
 def _is_delimiter(line: str) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from ragver.citations import sentences
+from ragver.citations import pieces, sentences
 from ragver.citations.blocks import Kind
+from ragver.citations.pieces import Coming, Piece
 from ragver.citations.sentences import Unit
 
 NESTED_COLUMNS = 2
@@ -35,11 +37,8 @@ def cut(text: str, spans: Sequence[tuple[int, int]]) -> str:
     doomed = _touched(units, spans)
     if not any(doomed):
         return text
-    _doom_introduced(text, units, doomed)
-    _doom_spoken_for(units, doomed)
-    _doom_tables(units, doomed)
-    left = [unit for unit, gone in zip(units, doomed, strict=True) if not gone]
-    return _joined(text, units, doomed) if any(_says_something(text, unit) for unit in left) else ""
+    left = Cutting().take(pieces.of(text, units), doomed, last=True)
+    return left.text + pieces.white_end(text) if left.says_something else ""
 
 
 def _touched(units: Sequence[Unit], spans: Sequence[tuple[int, int]]) -> list[bool]:
@@ -53,28 +52,92 @@ def _touched(units: Sequence[Unit], spans: Sequence[tuple[int, int]]) -> list[bo
     return doomed
 
 
-def _doom_introduced(text: str, units: Sequence[Unit], doomed: list[bool]) -> None:
-    above: list[tuple[int, bool]] = []
-    """Indent and fate of the items, and the introduction, that the present unit may belong to."""
+_Above = tuple[tuple[int, bool], ...]
+"""Indent and fate of the items, and of the introduction, that the next unit may belong to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How an answer is cut that comes in unit by unit: each state knows what matters for the units to come."""
+
+    left: tuple[str | None, ...] = ()
+    """Of each unit that the last step settled: its text and the white space before it, or None if it is cut."""
+    says_something: bool = False
+    """Whether anything left so far does."""
+    cuts: bool = False
+    """Whether anything was cut so far."""
+    _above: _Above = ()
+    _table_is_cut: bool = False
+    _gaps: tuple[str, ...] = ()
+    """The white space around each unit cut since the last that is left."""
+    _started: bool = False
+
+    @property
+    def text(self) -> str:
+        """What is left of the units that the last step settled."""
+        return "".join(filter(None, self.left))
+
+    def take(
+        self, units: Sequence[Piece], touched: Sequence[bool], *, coming: Coming | None = None, last: bool = False
+    ) -> Cutting:
+        """The state after as many of the next units as are settled: whose fate is the same whatever comes.
+
+        `touched` tells which have a bad citation, `coming` what is known of the unit that follows, `last` that
+        none does.
+        """
+        doomed = list(touched)
+        _doom_introduced(units, doomed, self._above)
+        _doom_spoken_for(units, doomed)
+        goes_on = not last and (coming is None or coming.kind is Kind.TABLE_ROW)
+        _doom_tables(units, doomed, table_is_cut=self._table_is_cut, goes_on=goes_on)
+        number = len(units) if last else self._settled(units, doomed, coming)
+        cuts = self.cuts or any(doomed[:number])
+        says_something = self.says_something or _any_says_something(units[:number], doomed)
+        if last and cuts and not says_something:
+            doomed = [True] * number
+        return replace(
+            self._joined(units[:number], doomed),
+            says_something=says_something,
+            cuts=cuts,
+            _above=_doom_introduced(units[:number], list(touched), self._above),
+            _table_is_cut=_is_table_cut(units[:number], doomed, self._table_is_cut),
+        )
+
+    def _settled(self, units: Sequence[Piece], doomed: Sequence[bool], coming: Coming | None) -> int:
+        number = _may_be_spoken_for(units, doomed, coming)
+        number = _undecided_head(units, doomed, number, coming)
+        # Where headings alone would be left, nothing is: they wait for the first unit that says something.
+        return number if self.says_something or _any_says_something(units[:number], doomed) else 0
+
+    def _joined(self, units: Sequence[Piece], doomed: Sequence[bool]) -> Cutting:
+        gaps, started = list(self._gaps), self._started
+        left: list[str | None] = []
+        for unit, gone in zip(units, doomed, strict=False):
+            gaps.append(unit.gap)
+            left.append(None if gone else _gap(gaps, at_start=not started) + unit.body)
+            if not gone:
+                gaps, started = [], True
+        return replace(self, left=tuple(left), _gaps=tuple(gaps), _started=started)
+
+
+def _doom_introduced(units: Sequence[Piece], doomed: list[bool], above: _Above) -> _Above:
+    open_ = list(above)
     for number, unit in enumerate(units):
         top = unit.indent < NESTED_COLUMNS
         if top and unit.kind in _ENDS_A_LIST:
-            above.clear()
-        while above and unit.indent < above[-1][0] + NESTED_COLUMNS:
-            above.pop()
-        if above and above[-1][1] and not unit.cites and unit.kind is not Kind.TABLE_HEAD:
+            open_.clear()
+        while open_ and unit.indent < open_[-1][0] + NESTED_COLUMNS:
+            open_.pop()
+        if open_ and open_[-1][1] and not unit.cites and unit.kind is not Kind.TABLE_HEAD:
             doomed[number] = True
         if unit.kind is Kind.ITEM:
-            above.append((unit.indent, doomed[number]))
-        elif top and unit.kind is Kind.PARAGRAPH and _introduces(text, unit):
-            above.append((-NESTED_COLUMNS, doomed[number]))
+            open_.append((unit.indent, doomed[number]))
+        elif top and unit.kind is Kind.PARAGRAPH and _INTRODUCES.search(unit.body[-_LOOK_BACK:]):
+            open_.append((-NESTED_COLUMNS, doomed[number]))
+    return tuple(open_)
 
 
-def _introduces(text: str, unit: Unit) -> bool:
-    return _INTRODUCES.search(text[max(unit.start, unit.end - _LOOK_BACK) : unit.end]) is not None
-
-
-def _doom_spoken_for(units: Sequence[Unit], doomed: list[bool]) -> None:
+def _doom_spoken_for(units: Sequence[Piece], doomed: list[bool]) -> None:
     for number, unit in enumerate(units):
         if not (doomed[number] and unit.bare):
             continue
@@ -87,35 +150,69 @@ def _doom_spoken_for(units: Sequence[Unit], doomed: list[bool]) -> None:
                 break
 
 
-def _doom_tables(units: Sequence[Unit], doomed: list[bool]) -> None:
+def _may_be_spoken_for(units: Sequence[Piece], doomed: Sequence[bool], coming: Coming | None) -> int:
+    """Where those units begin, up to the last, that what comes may yet speak for."""
+    number = len(units)
+    kind = units[-1].kind if units else None
+    if kind not in _SAYS_SOMETHING:
+        return number
+    in_rows = kind in _STANDS_IN_ROWS
+    if coming is not None and not coming.may_be_bare and not (in_rows and coming.kind is kind):
+        return number
+    while number and units[number - 1].kind is kind and not units[number - 1].cites and not doomed[number - 1]:
+        number -= 1
+        if not in_rows:
+            break
+    return number
+
+
+def _doom_tables(units: Sequence[Piece], doomed: list[bool], *, table_is_cut: bool, goes_on: bool) -> None:
+    """`goes_on`: more rows may follow the last unit, so that a head is not yet doomed by the rows there are."""
+    rows = _rows(units, 0)
+    if table_is_cut:
+        doomed[:rows] = [True] * rows
     for number, unit in enumerate(units):
         if unit.kind is not Kind.TABLE_HEAD:
             continue
-        end = number + 1
-        while end < len(units) and units[end].kind is Kind.TABLE_ROW:
-            end += 1
+        end = _rows(units, number + 1)
         if doomed[number]:
             doomed[number:end] = [True] * (end - number)
-        elif end > number + 1 and all(doomed[number + 1 : end]):
+        elif end > number + 1 and all(doomed[number + 1 : end]) and not (goes_on and end == len(units)):
             doomed[number] = True
 
 
-def _says_something(text: str, unit: Unit) -> bool:
-    return unit.kind in _SAYS_SOMETHING and any(map(str.isalnum, text[unit.start : unit.end]))
+def _rows(units: Sequence[Piece], start: int) -> int:
+    """The end of the rows of a table that begin at `start`."""
+    while start < len(units) and units[start].kind is Kind.TABLE_ROW:
+        start += 1
+    return start
 
 
-def _joined(text: str, units: Sequence[Unit], doomed: Sequence[bool]) -> str:
-    first = text[units[0].start : units[0].end]
-    gaps = [first[: len(first) - len(first.lstrip())]]
-    left: list[str] = []
-    for unit, gone in zip(units, doomed, strict=True):
-        piece = text[unit.start : unit.end]
-        body = piece.strip()
-        if not gone:
-            left += (_gap(gaps, at_start=not left), body)
-            gaps.clear()
-        gaps.append(piece[len(piece.rstrip()) :])
-    return "".join(left) + gaps[-1]
+def _undecided_head(units: Sequence[Piece], doomed: Sequence[bool], number: int, coming: Coming | None) -> int:
+    """The head of a table among the first `number` units if it still waits for a row that is left, else `number`."""
+    head = number - 1
+    while head >= 0 and units[head].kind is Kind.TABLE_ROW:
+        head -= 1
+    if head < 0 or units[head].kind is not Kind.TABLE_HEAD or not all(doomed[head + 1 : number]) or doomed[head]:
+        return number
+    follows = units[number].kind if number < len(units) else coming and coming.kind
+    return head if follows in (None, Kind.TABLE_ROW) else number
+
+
+def _is_table_cut(units: Sequence[Piece], doomed: Sequence[bool], before: bool) -> bool:
+    for unit, gone in zip(units, doomed, strict=False):
+        if unit.kind is Kind.TABLE_HEAD:
+            before = gone
+        elif unit.kind is not Kind.TABLE_ROW:
+            before = False
+    return before
+
+
+def _any_says_something(units: Sequence[Piece], doomed: Sequence[bool]) -> bool:
+    return any(
+        not gone and unit.kind in _SAYS_SOMETHING and any(map(str.isalnum, unit.body))
+        for unit, gone in zip(units, doomed, strict=False)
+    )
 
 
 def _gap(gaps: Sequence[str], *, at_start: bool) -> str:

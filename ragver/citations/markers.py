@@ -41,9 +41,20 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_PART_OF_LINK = r"\((?:[^()\\\n]++|\\.|\([^()\n]*+\))*+(?:\\|\([^()\n]*+)?+"
+# At the end of a text that is still being written: what may yet become a token, or a longer one.
+_UNFINISHED = re.compile(
+    rf"""(?: \\
+    | \\?+(?:
+        !\[[^\[\]\n]*+ (?:\](?:{_PART_OF_LINK})?+)?+
+      | [\[【［](?:[\s\d^:chunk,;、，；]|{_DASH})*+ (?:\\?+[\]】］](?:{_PART_OF_LINK})?+|\\)?+
+      )
+    )\Z""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _PART = re.compile(rf"(?P<low>\d++)(?:\s*+{_DASH}\s*+\^?+(?P<high>\d++))?+")
 _TICKS = re.compile(r"`++")
-_LABEL = re.compile(r"\s*+\[\^([^\]\s]++)\]:")
+_LABEL = re.compile(r"\s*+(\[\^([^\]\s]++)\]:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +78,14 @@ def footnotes(text: str) -> list[Marker]:
         return []  # as most answers: spare them a second look at every line
     labels = (_LABEL.match(text, block.start) for block in blocks.split(text) if block.kind is Kind.FOOTNOTE)
     return [
-        Marker(*match.span(), (_number(match[1]),)) for match in labels if match is not None and match[1].isdecimal()
+        Marker(*match.span(1), (_number(match[2]),)) for match in labels if match is not None and match[2].isdecimal()
     ]
+
+
+def label(text: str) -> int | None:
+    """What the label of the footnote that `text` defines names; None if it is not a number."""
+    match = _LABEL.match(text)
+    return _number(match[2]) if match is not None and match[2].isdecimal() else None
 
 
 def atoms(text: str, block: Block) -> Iterator[Marker]:
@@ -90,6 +107,22 @@ def atoms(text: str, block: Block) -> Iterator[Marker]:
         elif token.lastgroup is not None and (targets := _targets(token[token.lastgroup])):
             escaped = text[token.start() - 1 : token.start()] == "\\"
             yield Marker(token.start() - escaped, token.end(), targets)
+
+
+def settled_end(text: str, block: Block) -> int:
+    """Up to where the atoms of a block stay what they are when more is written at its end."""
+    unfinished = _UNFINISHED.search(text, block.start, block.end)
+    end = block.end if unfinished is None else unfinished.start()
+    code = None
+    at = block.start
+    while (token := _TOKEN.search(text, at, block.end)) is not None and token.start() < end:
+        at = token.end()
+        if token.lastgroup == "ticks":
+            code = code or _CodeSpans(text, token.start(), block.end)
+            at = code.end(token.end(), len(token["ticks"]))
+            if at in (token.end(), block.end):
+                return token.start()  # not closed, or closed by what may become a longer run
+    return end
 
 
 class _CodeSpans:

@@ -7,11 +7,12 @@ a claim left standing without the citation that it leaned on.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ragver.citations import blocks, markers
-from ragver.citations.blocks import Block, Kind
+from ragver.citations.blocks import IDEOGRAPHIC_STOPS, STOPS, Block, Kind
 from ragver.citations.markers import Marker
 
 LABEL_WORDS_MAX = 2
@@ -19,13 +20,12 @@ LABEL_WORDS_MAX = 2
 ENTRIES_MIN = 2
 """As many lines that begin with a marker make a list of sources."""
 
-_STOP = re.compile(r"""[.!?…]++["'”’»)\]*_]*+|[。！？｡]++[」』”’）]*+""")
-_IDEOGRAPHIC = "。！？｡"
+_STOP = re.compile(rf"""[{re.escape(STOPS)}]++["'”’»)\]*_]*+|[{IDEOGRAPHIC_STOPS}]++[」』”’）]*+""")
 _GAP = re.compile(r"[ \t]*+[,;]?+[ \t]*+")
 _ASIDE = re.compile(r"\([^()]*+\)")
 _TRAILING = re.compile(r"[.,;:!?]*+")
 _SPACE = re.compile(r"\s*+")
-_LINE_START = re.compile(r"^[ \t]*+(?=\S)", re.MULTILINE)
+_LINE_START = re.compile(r"^[^\S\n]*+(?=\S)", re.MULTILINE)
 _LAST_WORD = re.compile(r"[\w.]+\Z")
 _LABEL = re.compile(r"[:：][\s*_(]*+\Z")
 _LOOK_BACK = 16
@@ -50,15 +50,24 @@ class Unit:
     end: int
     kind: Kind
     indent: int
-    cites: bool
     bare: bool
     """Cites and says nothing, like ``Source: [1]``: it speaks for what stands before it."""
+    markers: tuple[Marker, ...]
+
+    @property
+    def cites(self) -> bool:
+        return bool(self.markers)
 
 
 def split(text: str) -> list[Unit]:
     """The units of `text` in order; joined, they are the text. In time linear in its length."""
-    pieces = [piece for block in blocks.split(text) for piece in _pieces(text, block)]
-    ends = [start for start, _, _ in pieces[1:]] + [len(text)]
+    return of_blocks(text, blocks.split(text))
+
+
+def of_blocks(text: str, read: Sequence[Block]) -> list[Unit]:
+    """The units of the first blocks of `text`."""
+    pieces = [piece for block in read for piece in _pieces(text, block)]
+    ends = [start for start, _, _ in pieces[1:]] + [read[-1].end if read else 0]
     begins = [0, *ends[:-1]] if pieces else []
     return [
         _unit(text, begin, end, block, inside)
@@ -72,7 +81,7 @@ def _pieces(text: str, block: Block) -> Iterator[tuple[int, Block, list[Marker]]
     first = _skip_space(text, block.start)
     starts = [first]
     if block.kind is Kind.PARAGRAPH:
-        starts += _entries(text, block, atoms) or _Sentences(text, block, atoms).starts()
+        starts += _starts(text, block, atoms)
     cited = [atom for atom in atoms if atom.targets]
     at = 0
     for start, end in zip(starts, [*starts[1:], block.end], strict=True):
@@ -83,9 +92,20 @@ def _pieces(text: str, block: Block) -> Iterator[tuple[int, Block, list[Marker]]
         yield start, block, inside
 
 
+def _starts(text: str, block: Block, atoms: Sequence[Marker]) -> list[int]:
+    """Where the units of a paragraph begin, but the first."""
+    sentences = _Sentences(text, block, atoms).starts()
+    lines = line_starts(text, block)
+    if not _lists_sources(text, block, atoms, lines):
+        return sentences
+    # The line above a list of sources falls into sentences as it would without the list.
+    heads_it = lines[0] not in {atom.start for atom in atoms if atom.targets}
+    return [start for start in sentences if heads_it and start < lines[1]] + lines[1:]
+
+
 def _unit(text: str, start: int, end: int, block: Block, inside: list[Marker]) -> Unit:
     bare = bool(inside) and block.kind is Kind.PARAGRAPH and _is_bare(text, start, end, inside)
-    return Unit(start, end, block.kind, block.indent, bool(inside), bare)
+    return Unit(start, end, block.kind, block.indent, bare, tuple(inside))
 
 
 def _is_bare(text: str, start: int, end: int, inside: Sequence[Marker]) -> bool:
@@ -108,20 +128,22 @@ def _skip_space(text: str, start: int) -> int:
     return match.end()
 
 
-def _entries(text: str, block: Block, atoms: Sequence[Marker]) -> list[int]:
-    """Where the lines of a list of sources begin, ``[1] leave.md`` and so on, if the paragraph is one.
+def _lists_sources(text: str, block: Block, atoms: Sequence[Marker], lines: Sequence[int]) -> bool:
+    """Whether the paragraph is a list with a line for each source, ``[1] leave.md`` and so on.
 
     Such a list may have a line of its own above it. One line that begins with a marker is no list: there the
     marker may as well belong to the sentence before it.
     """
     cited = {atom.start for atom in atoms if atom.targets}
-    lines = [match.end() for match in _LINE_START.finditer(text, block.start, block.end)]
     entries = [line for line in lines if line in cited]
     if len(entries) < ENTRIES_MIN or not set(lines[1:]) <= cited:
-        return []
-    if not _words(text, block.start, block.end, [atom for atom in atoms if atom.targets]):
-        return []
-    return lines[1:]
+        return False
+    return _words(text, block.start, block.end, [atom for atom in atoms if atom.targets]) > 0
+
+
+def line_starts(text: str, block: Block) -> list[int]:
+    """Where the lines of a block begin, without their indent; blank lines are none."""
+    return [match.end() for match in _LINE_START.finditer(text, block.start, block.end)]
 
 
 class _Sentences:
@@ -179,11 +201,11 @@ class _Sentences:
 
     def _is_end(self, stop: re.Match[str], tail: int, start: int) -> bool:
         following = self.text[start]
-        if following.islower() or following in _CONTINUES:
+        if following.islower() or following in _CONTINUES or _is_mark(following):
             return False
         if start in self.marker_end and start > tail:
             return False  # a marker on the next line: whose it is cannot be known
-        if stop[0][0] in _IDEOGRAPHIC:
+        if stop[0][0] in IDEOGRAPHIC_STOPS:
             return True
         return start > tail and not (stop[0] == "." and self._abbreviates(stop.start(), following))
 
@@ -211,6 +233,11 @@ class _Balance:
         self._quotes += _count(piece, _QUOTES)
         self._bold += piece.count("**")
         return self._depth <= 0 and self._quotes % 2 == 0 and self._bold % 2 == 0
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it is written onto the character before it, as accents and variation selectors are."""
+    return unicodedata.category(character).startswith("M")
 
 
 def _count(text: str, characters: str) -> int:

@@ -1,0 +1,22 @@
+"""The gate: nothing of what a model streams is shown before it was validated, or after its verdict has run out.
+
+Needs pydantic and a function that validates; it imports no database and no server.
+"""
+
+from ragver.gate.events import AnswerRetracted, Cut, End, Event, Flag, Released, Retraction, Span
+from ragver.gate.sources import TextStream
+from ragver.gate.stream import GatedStream, Validate
+
+__all__ = [
+    "AnswerRetracted",
+    "Cut",
+    "End",
+    "Event",
+    "Flag",
+    "GatedStream",
+    "Released",
+    "Retraction",
+    "Span",
+    "TextStream",
+    "Validate",
+]
