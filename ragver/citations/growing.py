@@ -14,7 +14,7 @@ from ragver.citations.blocks import Block, Kind
 from ragver.citations.pieces import Coming, Piece
 from ragver.citations.sentences import Unit
 
-LOOK_CHARACTERS = 4_096
+LOOK_CHARACTERS = 2_048
 """A block longer than this is looked at again only when it has grown by a part of its length, so that a text of n
 characters costs at most n times this, and not n squared."""
 LOOK_AGAIN_AT = 9 / 8
@@ -39,20 +39,22 @@ class Growing:
         """White space before `_text` that no unit has taken yet."""
         self._given = 0
         """How many units of `_text` have been given out."""
-        self._held = self._look_at = 0
+        self._length = self._look_at = 0
+        self._out = 0
+        """Up to where `_text` has been given out."""
         self.coming: Coming | None = None
         """None while nothing is certain."""
 
     @property
     def held(self) -> int:
-        """The length of what is still being read, in characters: the paragraph, or whatever it is, counts whole."""
-        return self._held
+        """How many characters have not been given out yet."""
+        return self._length - self._out
 
     def feed(self, text: str) -> list[Piece]:
         """Take more text; the units that are over now, as far as it was time to look."""
         self._fresh.append(text)
-        self._held += len(text)
-        return [] if self._held < self._look_at else self.look()
+        self._length += len(text)
+        return [] if self._length < self._look_at else self.look()
 
     def look(self) -> list[Piece]:
         """The units that are over now and have not been given out."""
@@ -62,9 +64,11 @@ class Growing:
         # A bar may come that leaves open again what a line is; not the sentences before it.
         self._given = max(self._given, read.over)
         self.coming = read.coming(self._given)
+        if over:
+            self._out = read.units[self._given - 1].end
         self._let_go(read)
-        self._held = len(self._text)
-        self._look_at = int(self._held * LOOK_AGAIN_AT) if self._held > LOOK_CHARACTERS else 0
+        self._length = len(self._text)
+        self._look_at = int(self._length * LOOK_AGAIN_AT) if self._length > LOOK_CHARACTERS else 0
         return over
 
     def end(self) -> tuple[list[Piece], str]:
@@ -92,6 +96,7 @@ class Growing:
         self._given -= sum(unit.start < at for unit in read.units)
         self._gap = pieces.white_end(self._text[:at])
         self._text, self._below = self._text[at:], read.below
+        self._out = max(0, self._out - at)
 
 
 @dataclass(frozen=True, slots=True)

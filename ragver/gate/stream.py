@@ -100,23 +100,21 @@ class GatedStream:
         async with self:
             flow.start()
             while True:
-                answer = await flow.answer()
-                judged = flow.holding.judge(answer.ask, answer.verdict)
-                if judged.retraction is not None:
-                    yield judged.retraction
+                offer = await flow.offer()
+                if offer.judged.retraction is not None:
+                    yield offer.judged.retraction
                     return
-                piece = Released(judged.text, answer.deadline_s, flow.clock.monotonic)
                 # Here the text changes hands, and nothing is awaited between the look at the lease and that.
-                if piece.late:
+                if offer.text.late:
                     flow.ask_again()
                     continue
-                flow.accept(judged)
-                if piece:
-                    yield piece
-                for note in judged.notes:
+                flow.accept(offer)
+                if offer.text:
+                    yield offer.text
+                for note in offer.judged.notes:
                     yield note
-                if answer.ask.last:
-                    self.end = End(flow.holding.decision, flow.holding.released, answer.verdict)
+                if offer.last:
+                    self.end = flow.end(offer)
                     yield self.end
                     return
 
@@ -131,6 +129,15 @@ class Answer:
     """Counted from before it was asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a verdict lets out, if it is taken in time."""
+
+    judged: Judgement
+    text: Released
+    last: bool
+
+
 class Flow:
     """The two tasks behind a gate, and what is between them and the reader."""
 
@@ -143,7 +150,6 @@ class Flow:
         self._closed = False
         self._failure: Exception | None = None
         """Of the model's stream."""
-        self._full = False
         self._changed = asyncio.Event()
         """There may be something to ask."""
         self._room = asyncio.Event()
@@ -189,11 +195,13 @@ class Flow:
         self._changed.set()
 
     async def _wait_for_room(self) -> None:
-        while self.holding.held > HELD_CHARACTERS_MAX:
-            self._full = True
+        while self._is_full:
             self._room.clear()
             await self._room.wait()
-        self._full = False
+
+    @property
+    def _is_full(self) -> bool:
+        return self.holding.held > HELD_CHARACTERS_MAX
 
     # ── the validator's side ────────────────────────────────────────────────────────────────────────────────
 
@@ -211,12 +219,12 @@ class Flow:
         while True:
             self._changed.clear()
             # Before it gives up, it looks at all there is.
-            ask = self.holding.ask(thoroughly=self._full or self._failure is not None)
+            ask = self.holding.ask(thoroughly=self._is_full or self._failure is not None)
             if ask is not None:
                 return ask
             if self._failure is not None:
                 raise self._failure
-            if self._full:
+            if self._is_full:
                 raise ClaimTooLong(
                     f"the model has written {self.holding.held} characters without an end at which they could be "
                     "let out; ask it for shorter paragraphs and lists"
@@ -245,18 +253,23 @@ class Flow:
 
     # ── the reader's side ───────────────────────────────────────────────────────────────────────────────────
 
-    async def answer(self) -> Answer:
-        """The next answer of the validator. Raises what asking for it, or the model's stream, raised."""
+    async def offer(self) -> Offer:
+        """What the next verdict lets out. Raises what asking for it, or the model's stream, raised."""
         answer = await self._answers.get()
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        judged = self.holding.judge(answer.ask, answer.verdict)
+        return Offer(judged, Released(judged.text, answer.deadline_s, self.clock.monotonic), answer.ask.last)
 
-    def accept(self, judgement: Judgement) -> None:
-        """The text of this goes out now."""
-        self.holding.accept(judgement)
+    def accept(self, offer: Offer) -> None:
+        """Its text goes out now."""
+        self.holding.accept(offer.judged)
         self._late = 0
         self._go_on()
+
+    def end(self, offer: Offer) -> End:
+        """The last event, after the last offer was accepted."""
+        return End(self.holding.decision, self.holding.released, offer.judged.verdict)
 
     def ask_again(self) -> None:
         """The verdict came too late to be acted on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from ragver.bootstrap import Services
 from ragver.types import Decision
 from ragver.writer import FENCE_MARGIN_MS
+from tests.support.clock import Hands
 from tests.support.services import CORPUS, commit, delete, make_corpus, open_test_services, put
 from tests.support.spine import EXTERNAL, chunk, retrieve, second_process, validate
 
@@ -20,34 +20,6 @@ pytestmark = pytest.mark.guarantee(7)
 
 TTL_MS = 700
 TICKS_PER_STEP = 3
-
-
-class Hands:
-    """A clock that moves when the test moves it; whoever sleeps wakes when its time has come."""
-
-    def __init__(self) -> None:
-        self._now_s = 100.0
-        self._moved = asyncio.Condition()
-        self.slept = asyncio.Event()
-        """Set when somebody begins to wait."""
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self._now_s, UTC)
-
-    def monotonic(self) -> float:
-        return self._now_s
-
-    async def sleep(self, seconds: float) -> None:
-        until = self._now_s + seconds
-        self.slept.set()
-        async with self._moved:
-            await self._moved.wait_for(lambda: self._now_s >= until)
-
-    async def move(self, seconds: float) -> None:
-        self._now_s += seconds
-        async with self._moved:
-            self._moved.notify_all()
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
