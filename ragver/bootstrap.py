@@ -13,6 +13,7 @@ from ragver.catalog import Catalog
 from ragver.clock import Clock, SystemClock
 from ragver.embedded.datadir import DataDir
 from ragver.embedding.registry import Embedders, OpenAISettings
+from ragver.erasure import Erasures
 from ragver.errors import SettingsInvalid
 from ragver.generations import Builder, Dropping, Generations
 from ragver.index.port import Index
@@ -23,6 +24,7 @@ from ragver.ledger import corpora, migrations
 from ragver.ledger.database import Database
 from ragver.liveness import Views
 from ragver.recalls import Recalls
+from ragver.receipts import ReceiptSigner
 from ragver.retention import Pins, Retention
 from ragver.retrieval import Limits, Retrieval
 from ragver.settings import Settings
@@ -54,6 +56,7 @@ class Services:
     keys: Keys
     pins: Pins
     retention: Retention
+    erasures: Erasures
     metrics: Metrics
     publish: Callable[[str], None]
     """Tell whoever looks at the data directory under which URL this process serves."""
@@ -92,8 +95,13 @@ async def open_services(
         stack.push_async_callback(services.keys.close)
         if indexing:
             dropping = Dropping(database, stores.index, clock)
-            works = (("indexer", indexer.run), ("dropping", dropping.run), ("retention", services.retention.run))
-            for name, work in works:
+            works = {
+                "indexer": indexer.run,
+                "dropping": dropping.run,
+                "retention": services.retention.run,
+                "erasures": services.erasures.run,
+            }
+            for name, work in works.items():
                 stack.push_async_callback(_stopped, asyncio.create_task(work(), name=name))
         yield services
 
@@ -127,7 +135,8 @@ async def _assemble(
 ) -> Services:
     views = Views(database)
     keys = Keys(database, clock)
-    tokens = SnapshotTokens(stores.secret, await corpora.ledger_id(database))
+    ledger_id = await corpora.ledger_id(database)
+    tokens = SnapshotTokens(stores.secret, ledger_id)
     validation = Validation(views, tokens, clock, metrics)
     limits = Limits(settings.tail_rows_max, settings.index_wait_ms_max / 1000)
     return Services(
@@ -146,6 +155,9 @@ async def _assemble(
         keys=keys,
         pins=Pins(database, views, tokens),
         retention=Retention(database, stores.index, clock, settings.gc_interval_s, settings.answers_kept_s, metrics),
+        erasures=Erasures(
+            database, stores.index, views, clock, ReceiptSigner(stores.secret, ledger_id), metrics, indexer.wake
+        ),
         metrics=metrics,
         publish=lambda url: stores.publish(url, keys.operator_token),
     )

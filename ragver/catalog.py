@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ragver import wire
 from ragver.collection import leftover_of
 from ragver.embedding.registry import complete
-from ragver.errors import CorpusNotFound, DocumentNotFound, EpochAhead, InvalidRequest, SnapshotExpired
+from ragver.errors import CorpusNotFound, DocumentErased, DocumentNotFound, EpochAhead, InvalidRequest, SnapshotExpired
 from ragver.index.port import Index
 from ragver.ledger import audit, corpora, documents
 from ragver.ledger.corpora import CorpusInfo, Head
@@ -52,7 +52,8 @@ class Catalog:
     async def document(
         self, name: str, key: str, at_epoch: int | None, principals: Sequence[str] | None = None
     ) -> wire.Document:
-        """The document as it was at an epoch, or is. Raises ``DocumentNotFound``, ``SnapshotExpired``.
+        """The document as it was at an epoch, or is. Raises ``DocumentNotFound``, ``SnapshotExpired``, or
+        ``DocumentErased`` for an epoch at which it was there.
 
         With `principals`, here and below, what today's access lists deny them is not there; without, access lists
         hide nothing.
@@ -64,6 +65,8 @@ class Catalog:
             raise CorpusNotFound(f"there is no corpus {name!r} any more")
         # The horizon once more, from the statement that read the document.
         _check_epoch(epoch, reading.head, reading.horizon)
+        if reading.erased:
+            raise DocumentErased(f"{key!r} was there at epoch {epoch} and has been erased; nothing brings it back")
         if reading.document is None:
             raise DocumentNotFound(f"there is no document {key!r} at epoch {epoch} of {name!r}")
         return reading.document

@@ -286,7 +286,20 @@ class Indexer:
         await self._index.upsert(collection, points)
         await self._index.mark_dead(collection, deaths)
         await self._index.refresh_payload(collection, renewed)
+        await self._take_back(standing, [point.chunk_id for point in points])
         self._metrics.indexed.inc(len(found))
+
+    async def _take_back(self, standing: Standing, inserted: Sequence[ChunkId]) -> None:
+        """Remove points whose vector has left the ledger since the changes were read: retention or an erasure may
+        have removed them from the index before we inserted them, late."""
+        if not inserted:
+            return
+        generation = standing.generation.generation_id
+        kept = await chunks.with_vectors(self._database, standing.corpus, generation, inserted)
+        gone = [chunk_id for chunk_id in inserted if chunk_id not in kept]
+        if gone:
+            logger.info("late_points_removed", corpus=standing.corpus_name, points=len(gone))
+            await self._index.delete(collection_of(standing), gone)
 
 
 def _say_lost(leadership: Leadership, standing: Standing) -> None:

@@ -65,6 +65,12 @@ class Metrics:
             ["corpus"],
             registry=self.registry,
         )
+        self.erasures_pending = Gauge(
+            "ragver_erasures_pending", "Erasures that wait for a store", registry=self.registry
+        )
+        self.erasures_undone = Counter(
+            "ragver_erasures_undone_total", "Complete erasures of which something came back", registry=self.registry
+        )
         self.indexed = Counter(
             "ragver_indexed_changes_total", "Chunk changes applied to the index", registry=self.registry
         )

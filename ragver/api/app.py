@@ -16,6 +16,7 @@ from ragver.api.routers import (
     commits,
     corpora,
     documents,
+    erasures,
     generations,
     health,
     keys,
@@ -47,6 +48,7 @@ TAGS = [
     {"name": "answers", "description": "Answers on record: may they be served again, and what of them has died since."},
     {"name": "keys", "description": "Who may ask, and for what."},
     {"name": "retention", "description": "Pins that hold an epoch readable, and the removal of what is behind it."},
+    {"name": "erasure", "description": "Documents removed for good, with a signed receipt."},
     {"name": "operations", "description": "Liveness, readiness, metrics."},
 ]
 
@@ -107,6 +109,7 @@ def create_app(
         recalls,
         generations,
         retention,
+        erasures,
         keys,
     ):
         app.include_router(

@@ -13,6 +13,7 @@ from ragver.cli import (
     changes,
     corpora,
     demo,
+    erasure,
     history,
     importing,
     index,
@@ -90,6 +91,7 @@ ORDER = (
     "recalls",
     "index",
     "gc",
+    "erase",
     "keys",
     "status",
 )
@@ -137,4 +139,5 @@ app.command("recalls")(recalls.recalls)
 app.add_typer(index.app, name="index")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(retention.gc)
+app.command("erase")(erasure.erase)
 app.command("status")(status.status)

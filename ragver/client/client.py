@@ -437,3 +437,38 @@ class AsyncClient(AsyncTransport):
     async def collect(self, corpus: str) -> wire.GcResult:
         """Remove what has passed the horizon."""
         return parsed(wire.GcResult, await self._send("POST", path_of(corpus, "gc"), repeatable=True))
+
+    # ── erasure ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def erase(
+        self,
+        corpus: str,
+        keys: Sequence[str],
+        *,
+        reason: str,
+        actor: str | None = None,
+        keys_too: bool = False,
+    ) -> wire.ErasureReceipt:
+        """Remove for good every version of every document that ever lived under one of these keys.
+
+        A receipt that is `pending` completes by itself: ask for it again.
+        """
+        body = built(wire.ErasureRequest, keys=list(keys), reason=reason, actor=actor, keys_too=keys_too or None)
+        return parsed(wire.ErasureReceipt, await self._send("POST", path_of(corpus, "erasures"), body=body))
+
+    async def erasure(self, corpus: str, erasure_id: str) -> wire.ErasureReceipt:
+        """The receipt of an erasure as it is now."""
+        return parsed(wire.ErasureReceipt, await self._send("GET", path_of(corpus, "erasures", erasure_id)))
+
+    async def erasures(self, corpus: str) -> list[wire.ErasureReceipt]:
+        """The receipts of a corpus, newest first."""
+        return parsed(wire.ErasureList, await self._send("GET", path_of(corpus, "erasures"))).erasures
+
+    async def check_erasure(self, corpus: str, erasure_id: str) -> wire.ErasureCheck:
+        """Look again in every store for what was erased."""
+        path = path_of(corpus, "erasures", erasure_id, "verification")
+        return parsed(wire.ErasureCheck, await self._send("POST", path, repeatable=True))
+
+    async def receipt_key(self) -> wire.ReceiptKey:
+        """The public key that the ledger's receipts can be checked with."""
+        return parsed(wire.ReceiptKey, await self._send("GET", "/v1/receipt-key"))

@@ -54,3 +54,8 @@ class AsyncCorpus:
     pins = on_corpus(AsyncClient.pins)
     unpin = on_corpus(AsyncClient.unpin)
     collect = on_corpus(AsyncClient.collect)
+
+    erase = on_corpus(AsyncClient.erase)
+    erasure = on_corpus(AsyncClient.erasure)
+    erasures = on_corpus(AsyncClient.erasures)
+    check_erasure = on_corpus(AsyncClient.check_erasure)

@@ -150,6 +150,11 @@ class Index(Protocol):
     ) -> list[StoredPoint]:
         """Up to `limit` points with an id above `after`, in ascending id order."""
 
+    async def lookup(
+        self, collection: Collection, chunk_ids: Sequence[ChunkId], *, with_vectors: bool = False
+    ) -> list[StoredPoint]:
+        """The points that are there among these ids, in any order."""
+
     async def count(self, collection: Collection) -> int:
         """How many points there are, dead ones included."""
 

@@ -8,12 +8,13 @@ left, so the chain goes on over it; and the erasure's own commit seals the diges
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from ragver.canonical import canonical_hash
 
 HASH_BEFORE_FIRST = bytes(32)
 REDACTED = b""
@@ -60,15 +61,6 @@ def content_digest(
 ) -> bytes:
     """SHA-256 of a commit as the chain sees it; epoch and time are chained in beside it."""
     return canonical_hash([actor, reason, idempotency_key, request_hash.hex(), documents])
-
-
-def canonical_hash(content: Any) -> bytes:
-    """SHA-256 of the canonical JSON: sorted names, no spaces, UTF-8."""
-    return hashlib.sha256(canonical(content)).digest()
-
-
-def canonical(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
 def redacted(row: LogRow, erasure_id: int, pseudonyms: Mapping[str, str], *, keep_request_hash: bool) -> LogRow:

@@ -226,6 +226,13 @@ _TOUCHED_DOCUMENTS = text("""
 """)
 
 
+# Which of these chunks have a vector.
+_WITH_VECTORS = text("""
+    SELECT chunk_id FROM embedding
+    WHERE corpus_id = :corpus AND generation_id = :generation AND chunk_id = ANY(CAST(:ids AS bigint[]))
+""")
+
+
 async def records(database: Database, corpus: CorpusId, ids: Sequence[ChunkId]) -> Records:
     """The chunks that exist among `ids`, dead or alive, as they are now."""
     return _records(await database.fetch(_RECORDS, {"corpus": corpus, "ids": list(ids)}))
@@ -337,3 +344,11 @@ async def touched_documents(database: Database, corpus: CorpusId, since: Epoch, 
     """Up to `limit` documents that commits after `since` touched."""
     parameters = {"corpus": corpus, "epoch": since, "limit": limit}
     return [DocumentId(row.id) for row in await database.fetch(_TOUCHED_DOCUMENTS, parameters)]
+
+
+async def with_vectors(
+    database: Database, corpus: CorpusId, generation: GenerationId, ids: Sequence[ChunkId]
+) -> set[ChunkId]:
+    """Which of these chunks the ledger has a vector of in the generation."""
+    rows = await database.fetch(_WITH_VECTORS, {"corpus": corpus, "generation": generation, "ids": list(ids)})
+    return {ChunkId(row.chunk_id) for row in rows}

@@ -23,8 +23,8 @@ _READABLE = """
 # A document at an epoch with its chunks in order, and the horizon that says whether that epoch is whole.
 # `chunks` is NULL for an empty document; a chunk whose text is gone shows as NULL in `texts`.
 _DOCUMENT = text(f"""
-    SELECT c.epoch AS head, c.horizon, v.key, v.version, v.born_epoch, v.died_epoch, v.title, v.uri,
-           v.metadata, v.acl, v.chunk_ids, t.texts
+    SELECT c.epoch AS head, c.horizon, v.key, v.version, v.born_epoch, v.died_epoch, v.cause, v.title,
+           v.uri, v.metadata, v.acl, v.chunk_ids, t.texts
     FROM corpus c
     LEFT JOIN document_version v ON v.corpus_id = c.id AND v.key = :key AND {_ALIVE_AT} AND {_READABLE}
     LEFT JOIN LATERAL (
@@ -35,14 +35,14 @@ _DOCUMENT = text(f"""
     WHERE c.id = :corpus
 """)
 
-# Documents alive at an epoch in the order of their keys (bytewise), after a key. Those with a prefix lie between
-# the prefix alone and the prefix with a key of only the highest character: bounds for the index, where
-# `starts_with` would have it read on to the end of the corpus.
+# Documents alive at an epoch and not erased since, in the order of their keys (bytewise), after a key. Those with a
+# prefix lie between the prefix alone and the prefix with a key of only the highest character: bounds for the index,
+# where `starts_with` would have it read on to the end of the corpus.
 _DOCUMENTS = text(f"""
     SELECT v.key, v.version, v.title, v.uri, v.born_epoch FROM document_version v
     WHERE v.corpus_id = :corpus AND v.key > :after
       AND v.key >= :prefix AND v.key <= CAST(:prefix AS text) || repeat(chr(1114111), {wire.KEY_CHARACTERS_MAX})
-      AND {_ALIVE_AT} AND {_READABLE}
+      AND {_ALIVE_AT} AND {_READABLE} AND v.cause IS DISTINCT FROM 'erased'
     ORDER BY v.key LIMIT :limit
 """)
 
@@ -70,6 +70,8 @@ class Reading:
     head: Epoch
     horizon: Epoch
     document: wire.Document | None
+    erased: bool
+    """Whether there was a document at the epoch that has been erased since."""
 
 
 async def at_epoch(
@@ -84,8 +86,9 @@ async def at_epoch(
     if not rows:
         return None
     row = rows[0]
-    document = _document(row) if row.key is not None else None
-    return Reading(Epoch(row.head), Epoch(row.horizon), document)
+    erased = row.cause == Cause.ERASED
+    document = None if erased or row.key is None else _document(row)
+    return Reading(Epoch(row.head), Epoch(row.horizon), document, erased)
 
 
 def _document(row: Row) -> wire.Document:

@@ -70,15 +70,19 @@ _REMOVABLE = text("""
     ORDER BY died_epoch, id LIMIT :limit
 """)
 
-# Vectors of all generations and texts go; the rest of the row stays as the tombstone.
+# Vectors of all generations and texts go; the rest of the row stays as the tombstone. The rows are locked in the
+# order of their ids, in which an erasure locks them too.
 _REMOVE = text("""
-    WITH vectors AS (
+    WITH k AS MATERIALIZED (
+        SELECT id FROM chunk
+        WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[])) AND died_epoch <= :horizon AND text IS NOT NULL
+        ORDER BY id FOR UPDATE
+    ), vectors AS (
         DELETE FROM embedding
-        WHERE corpus_id = :corpus AND chunk_id = ANY(CAST(:ids AS bigint[]))
+        WHERE corpus_id = :corpus AND chunk_id = ANY(ARRAY(SELECT id FROM k))
           AND generation_id = ANY(ARRAY(SELECT id FROM index_generation WHERE corpus_id = :corpus))
     )
-    UPDATE chunk SET text = NULL
-    WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[])) AND died_epoch <= :horizon AND text IS NOT NULL
+    UPDATE chunk SET text = NULL WHERE corpus_id = :corpus AND id = ANY(ARRAY(SELECT id FROM k))
     RETURNING id
 """)
 

@@ -108,6 +108,11 @@ class Watched:
     ) -> list[StoredPoint]:
         return await self._here().scroll(collection, after, limit, with_vectors=with_vectors)
 
+    async def lookup(
+        self, collection: Collection, chunk_ids: Sequence[ChunkId], *, with_vectors: bool = False
+    ) -> list[StoredPoint]:
+        return await self._here().lookup(collection, chunk_ids, with_vectors=with_vectors)
+
     async def count(self, collection: Collection) -> int:
         return await self._here().count(collection)
 

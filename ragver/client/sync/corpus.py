@@ -55,3 +55,8 @@ class Corpus:
     pins = on_corpus(Client.pins)
     unpin = on_corpus(Client.unpin)
     collect = on_corpus(Client.collect)
+
+    erase = on_corpus(Client.erase)
+    erasure = on_corpus(Client.erasure)
+    erasures = on_corpus(Client.erasures)
+    check_erasure = on_corpus(Client.check_erasure)
