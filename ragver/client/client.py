@@ -22,6 +22,8 @@ from ragver.client.errors import ApiError, refusal
 from ragver.client.events import data_of
 from ragver.client.transport import AsyncTransport
 from ragver.client.verdict import Verdict
+from ragver.gate.sources import TextStream
+from ragver.gate.stream import AsyncGatedStream
 from ragver.types import FieldType, Policy, Scope
 
 if TYPE_CHECKING:
@@ -326,6 +328,58 @@ class AsyncClient(AsyncTransport):
         )
         response = await self._send("POST", path_of(corpus, "validate"), body=identified(body), repeatable=True)
         return Verdict.received(response)
+
+    # ── gates ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def gate(
+        self,
+        corpus: str,
+        snapshot: str,
+        stream: TextStream,
+        *,
+        policy: Policy | PolicyName | None = None,
+        scope: Scope | ScopeName | None = None,
+        principals: Sequence[str] | None = None,
+        record: bool | None = None,
+        answer_id: str | None = None,
+    ) -> AsyncGatedStream:
+        """Hold what a model writes from a snapshot's hits back until it was validated; the text comes out in pieces.
+
+        - `stream` is an iterator of text, or of the chunks of OpenAI's or Anthropic's SDK or of LangChain.
+        - The hits are checked before anything comes out, then each claim with all that was cited before; a claim that
+          comes before any citation is held to all hits, as every one is with scope `context`.
+        - `policy` says what a bad citation does: it ends the answer (`strict`), is told of beside the text (`flag`), or
+          its claim is cut (`redact`).
+        - With `record`, what comes out is on record before it does, as by ``validate``.
+
+        Raises ``TypeError`` for what is no stream. All else happens when the result is read.
+        """
+        terms = built(
+            wire.ValidateRequest,
+            snapshot=snapshot,
+            citations=[],
+            policy=policy,
+            scope=scope,
+            principals=principals,
+            record=record,
+            answer_id=answer_id,
+        )
+
+        async def validate(request: wire.ValidateRequest) -> wire.ValidateResponse:
+            # Repeated by the gate, which counts the lease from each attempt.
+            return parsed(wire.ValidateResponse, await self._send("POST", path_of(corpus, "validate"), body=request))
+
+        return AsyncGatedStream(
+            validate,
+            snapshot,
+            stream,
+            policy=terms.policy,
+            scope=terms.scope,
+            principals=terms.principals,
+            answer_id=identified(terms).answer_id,
+        )
+
+    # ── the server ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def ready(self) -> wire.Readiness:
         """Which of the stores the server can reach; also an answer, not an error, when it is not ready."""

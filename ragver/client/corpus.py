@@ -40,6 +40,7 @@ class AsyncCorpus:
 
     retrieve = on_corpus(AsyncClient.retrieve)
     validate = on_corpus(AsyncClient.validate)
+    gate = on_corpus(AsyncClient.gate)
 
     answer = on_corpus(AsyncClient.answer)
     revalidate = on_corpus(AsyncClient.revalidate)

@@ -12,38 +12,46 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("events.py", "transport.py", "client.py", "corpus.py")
-NOTE = "# Derived from ragver/client/{name} by `python -m ragver.client.derive`: change that one, not this.\n"
+PACKAGE = HERE.parent
+SOURCES = {HERE / "sync" / name: HERE / name for name in ("events.py", "transport.py", "client.py", "corpus.py")}
+SOURCES[PACKAGE / "gate" / "sync.py"] = PACKAGE / "gate" / "stream.py"
+"""Synchronous modules, and what each is derived from."""
+NOTE = "# Derived from ragver/{source} by `python -m ragver.client.derive`: change that one, not this.\n"
 
 TWINS = [
     (r"await asyncio\.sleep", "time.sleep"),
     (r"^import asyncio\n", ""),
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\b(async|await) ", ""),
-    (r"__a(enter|exit)__", r"__\1__"),
-    (r"\baclose\b", "close"),
+    (r"__a(enter|exit|iter)__", r"__\1__"),
+    (r"\baclos(e|ing)\b", r"clos\1"),
     (r"\baread\b", "read"),
     (r"\baiter_bytes\b", "iter_bytes"),
     (r"\basynccontextmanager\b", "contextmanager"),
-    (r"\bAsync(Client|Corpus|Transport|BaseTransport|Iterator|Iterable)\b", r"\1"),
+    (r"\bAsync(Client|Corpus|Transport|BaseTransport|Flow|GatedStream|Iterator|Iterable|Validate)\b", r"\1"),
+    (r"\bAsyncGenerator\[(\w+), None\]", r"Generator[\1, None, None]"),
+    (r"\bAsyncGenerator\b", "Generator"),
+    (r"ragver\.gate\.flow\b", "ragver.gate.across"),
+    (r"ragver\.gate\.stream\b", "ragver.gate.sync"),
     (r"\b(A|a)n async context manager", r"\1 context manager"),
     (r"many tasks", "many threads"),
     (r"ragver\.client\.(events|transport|client|corpus)\b", r"ragver.client.sync.\1"),
     (r"The asynchronous client\. .*\"\"\"", 'The synchronous client."""'),
+    (r"The asynchronous face", "The synchronous face"),
 ]
 """What makes synchronous code of asynchronous: patterns and what takes their place, in this order."""
 
 
-def derived() -> dict[str, str]:
-    """The synchronous modules as they should be, by file name."""
-    return {name: _formatted(_synchronous(name)) for name in SOURCES}
+def derived() -> dict[Path, str]:
+    """The synchronous modules as they should be."""
+    return {target: _formatted(_synchronous(source)) for target, source in SOURCES.items()}
 
 
-def _synchronous(name: str) -> str:
-    text = (HERE / name).read_text(encoding="utf-8")
+def _synchronous(source: Path) -> str:
+    text = source.read_text(encoding="utf-8")
     for pattern, twin in TWINS:
         text = re.sub(pattern, twin, text, flags=re.MULTILINE)
-    return NOTE.format(name=name) + text
+    return NOTE.format(source=source.relative_to(PACKAGE).as_posix()) + text
 
 
 def _formatted(text: str) -> str:
@@ -59,5 +67,5 @@ def _formatted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for name, text in derived().items():
-        (HERE / "sync" / name).write_text(text, encoding="utf-8")
+    for target, text in derived().items():
+        target.write_text(text, encoding="utf-8")

@@ -5,10 +5,12 @@ Needs pydantic and a function that validates; it imports no database and no serv
 
 from ragver.gate.events import AnswerRetracted, Cut, End, Event, Flag, Released, Retraction, Span
 from ragver.gate.sources import TextStream
-from ragver.gate.stream import GatedStream, Validate
+from ragver.gate.stream import AsyncGatedStream
+from ragver.gate.sync import GatedStream
 
 __all__ = [
     "AnswerRetracted",
+    "AsyncGatedStream",
     "Cut",
     "End",
     "Event",
@@ -18,5 +20,4 @@ __all__ = [
     "Retraction",
     "Span",
     "TextStream",
-    "Validate",
 ]

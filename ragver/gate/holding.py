@@ -33,6 +33,8 @@ class Terms:
     policy: Policy
     scope: Scope
     principals: tuple[str, ...]
+    answer_id: str | None = None
+    """Under which what goes out is put on record; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +173,19 @@ class Holding:
         return Ask(self._request(tuple(targets)), tuple(units), tuple(targets), coming, last, gap)
 
     def _request(self, targets: Sequence[int]) -> wire.ValidateRequest:
-        # What cites nothing may lean on any of the hits.
-        scope = self._terms.scope if targets else Scope.CONTEXT
+        terms = self._terms
+        # Cutting happens here, and not at the validator, which sees no text: there it is a flag.
+        policy = Policy.FLAG if terms.policy is Policy.REDACT else terms.policy
+        records = terms.answer_id is not None and self._context_is_checked
         return wire.ValidateRequest(
-            snapshot=self._terms.snapshot,
+            snapshot=terms.snapshot,
             citations=[_citation(target) for target in targets],
-            policy=self._terms.policy,
-            scope=scope,
-            principals=list(self._terms.principals),
+            policy=policy,
+            # What cites nothing may lean on any of the hits.
+            scope=terms.scope if targets else Scope.CONTEXT,
+            principals=list(terms.principals),
+            record=records,
+            answer_id=terms.answer_id if records else None,
         )
 
     def judge(self, ask: Ask, verdict: wire.ValidateResponse) -> Judgement:

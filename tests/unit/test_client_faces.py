@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-import ragver.client
 from ragver.client import AsyncClient, AsyncCorpus, Client, Corpus
-from ragver.client.derive import derived
+from ragver.client.derive import SOURCES, derived
 
-SYNC = Path(ragver.client.__file__).parent / "sync"
 NOT_ON_A_HANDLE = {"create_corpus", "delete_corpus"}
 RENAMED = {"corpus": "describe", "put_document": "put", "delete_document": "delete"}
 
@@ -27,10 +25,10 @@ def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     return [(one.name, one.kind, one.default) for one in found]
 
 
-@pytest.mark.parametrize("name", derived())
-def test_the_synchronous_client_in_the_tree_is_the_derived_one(name: str) -> None:
+@pytest.mark.parametrize("target", SOURCES, ids=lambda target: target.name)
+def test_the_synchronous_modules_in_the_tree_are_the_derived_ones(target: Path) -> None:
     """If not: `make derive`."""
-    assert derived()[name] == (SYNC / name).read_text(encoding="utf-8")
+    assert derived()[target] == target.read_text(encoding="utf-8")
 
 
 def test_both_faces_have_the_same_methods() -> None:

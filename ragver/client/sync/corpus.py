@@ -41,6 +41,7 @@ class Corpus:
 
     retrieve = on_corpus(Client.retrieve)
     validate = on_corpus(Client.validate)
+    gate = on_corpus(Client.gate)
 
     answer = on_corpus(Client.answer)
     revalidate = on_corpus(Client.revalidate)

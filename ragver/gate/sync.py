@@ -1,0 +1,96 @@
+# Derived from ragver/gate/stream.py by `python -m ragver.client.derive`: change that one, not this.
+"""The gate around a model's stream, for its reader. The synchronous face."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Self
+
+from ragver.clock import Clock
+from ragver.gate.across import Flow, Validate
+from ragver.gate.events import AnswerRetracted, End, Event, Released, Retraction
+from ragver.gate.holding import Terms
+from ragver.gate.sources import TextStream
+from ragver.types import Policy, Scope
+
+
+class GatedStream:
+    """A model's text, of which nothing comes out that was not validated. To be read once, by one reader.
+
+    - ``for text in gated`` gives the text in pieces, each a string with a deadline (``Released``). It raises
+      ``AnswerRetracted`` where the answer cannot stand. With the policies `flag` and `redact`, ``end`` then tells
+      whether all of it is good.
+    - ``gated.events()`` gives everything that happens, retractions included, as typed events.
+    - The verdict's lease is looked at when a piece is handed over; a late verdict is asked for again.
+    - Whatever the model's stream raises is raised when all that was complete before has gone out.
+    - A verdict that cannot be had is an error, after some attempts, and nothing more goes out.
+    - Whoever stops reading early closes it (``with``, or ``close``): that closes the model's stream too.
+    """
+
+    def __init__(
+        self,
+        validate: Validate,
+        snapshot: str,
+        stream: TextStream,
+        *,
+        policy: Policy = Policy.STRICT,
+        scope: Scope = Scope.CITED,
+        principals: Sequence[str] = (),
+        answer_id: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """With `answer_id`, what is let out is put on record under it. Raises ``TypeError`` if `stream` is none."""
+        terms = Terms(snapshot, policy, scope, tuple(principals), answer_id)
+        self._flow = Flow(validate, terms, stream, clock)
+        self.answer_id = answer_id
+        self.end: End | None = None
+        """The last event, once the whole answer is out."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop: nothing more comes out, nothing more is asked, and the model's stream is closed."""
+        self._flow.close()
+
+    def __iter__(self) -> Iterator[Released]:
+        return self._texts()
+
+    def _texts(self) -> Generator[Released, None, None]:
+        with closing(self.events()) as events:
+            for event in events:
+                if isinstance(event, Released):
+                    yield event
+                elif isinstance(event, Retraction):
+                    raise AnswerRetracted(event)
+
+    def events(self) -> Generator[Event, None, None]:
+        """Everything that happens; ends with a ``Retraction`` or an ``End``."""
+        flow = self._flow
+        flow.start()
+        with self:
+            while True:
+                offer = flow.offer()
+                if offer.judged.retraction is not None:
+                    yield offer.judged.retraction
+                    return
+                # Here the text changes hands, and nothing is awaited between the look at the lease and that.
+                if offer.text.late:
+                    flow.ask_again()
+                    continue
+                flow.accept(offer)
+                if offer.text:
+                    yield offer.text
+                for note in offer.judged.notes:
+                    yield note
+                if offer.last:
+                    self.end = flow.end(offer)
+                    yield self.end
+                    return
