@@ -25,6 +25,7 @@ from ragver.ledger.database import Database
 from ragver.liveness import Views
 from ragver.recalls import Recalls
 from ragver.receipts import ReceiptSigner
+from ragver.reconciler.service import Reconciler
 from ragver.retention import Pins, Retention
 from ragver.retrieval import Limits, Retrieval
 from ragver.settings import Settings
@@ -54,6 +55,7 @@ class Services:
     answers: Answers
     recalls: Recalls
     keys: Keys
+    reconciler: Reconciler
     pins: Pins
     retention: Retention
     erasures: Erasures
@@ -93,6 +95,7 @@ async def open_services(
         indexer = Indexer(database, stores.index, builder, clock, settings.indexer_poll_ms / 1000, metrics)
         services = await _assemble(settings, stores, database, embedders, clock, metrics, builder, indexer)
         stack.push_async_callback(services.keys.close)
+        stack.push_async_callback(services.reconciler.close)
         if indexing:
             dropping = Dropping(database, stores.index, clock)
             works = {
@@ -153,6 +156,7 @@ async def _assemble(
         answers=Answers(database, views, validation, clock, metrics),
         recalls=Recalls(database, views),
         keys=keys,
+        reconciler=Reconciler(database, stores.index, indexer.apply, clock, metrics),
         pins=Pins(database, views, tokens),
         retention=Retention(database, stores.index, clock, settings.gc_interval_s, settings.answers_kept_s, metrics),
         erasures=Erasures(

@@ -8,14 +8,15 @@ RagverError
 ├── Unauthenticated           nobody knows who is asking: KeyMissing, KeyInvalid
 ├── NotAllowed                whoever is asking may not
 ├── NotFound                  CorpusNotFound, GenerationNotFound, DocumentNotFound, PinNotFound, ErasureNotFound,
-│                             AnswerNotFound, KeyNotFound
+│                             AnswerNotFound, KeyNotFound, ReconciliationNotFound
 ├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, TooManyPins,
-│                             GenerationInTheWay, EmbeddingUnchanged, AnswerIdTaken, KeyExists
+│                             GenerationInTheWay, EmbeddingUnchanged, AnswerIdTaken, KeyExists,
+│                             ReconciliationRunning
 ├── SnapshotExpired           the horizon has passed the epoch
 ├── DocumentErased            the document was there at the epoch, and has been erased since
 ├── Busy                      CommitContention, GenerationNotReady, IndexLagging, CollectionRunning,
 │                             AnswerContention, AnswersUnsettled,
-│                             RateLimited: try again
+│                             RateLimited, LedgerMovesOn: try again
 ├── Unavailable               LedgerUnavailable, IndexUnavailable, EmbeddingUnavailable
 ├── GateError                 a gate lets nothing more out
 │   ├── ModelFailed, ClaimTooLong, VerdictIncomplete, VerdictOverdue
@@ -145,6 +146,10 @@ class ErasureNotFound(NotFound):
     code, title = "erasure_not_found", "There is no such erasure"
 
 
+class ReconciliationNotFound(NotFound):
+    code, title = "reconciliation_not_found", "There is no such reconciliation"
+
+
 class Conflict(RagverError):
     code, status, title = "conflict", 409, "The request does not fit the present state"
 
@@ -183,6 +188,10 @@ class KeyExists(Conflict):
 
 class TooManyPins(Conflict):
     code, title = "too_many_pins", "The corpus has as many pins as it may have"
+
+
+class ReconciliationRunning(Conflict):
+    code, title = "reconciliation_running", "A reconciliation of this corpus is under way"
 
 
 class SnapshotExpired(RagverError):
@@ -225,6 +234,10 @@ class RateLimited(Busy):
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class LedgerMovesOn(Busy):
+    code, title = "ledger_moves_on", "The ledger changed faster than the index could be repaired"
 
 
 class CollectionRunning(Busy):

@@ -71,6 +71,18 @@ class Metrics:
         self.erasures_undone = Counter(
             "ragver_erasures_undone_total", "Complete erasures of which something came back", registry=self.registry
         )
+        self.drift = Gauge(
+            "ragver_drift",
+            "Differences between ledger and index that the last complete reconciliation has left, by kind",
+            ["corpus", "kind"],
+            registry=self.registry,
+        )
+        self.reconciled_time = Gauge(
+            "ragver_reconciliation_last_success_timestamp_seconds",
+            "When the last complete reconciliation began",
+            ["corpus"],
+            registry=self.registry,
+        )
         self.indexed = Counter(
             "ragver_indexed_changes_total", "Chunk changes applied to the index", registry=self.registry
         )

@@ -181,6 +181,17 @@ CREATE SEQUENCE public.erasure_id_seq
     NO MAXVALUE
     CACHE 1;
 
+CREATE TABLE public.finding (
+    corpus_id bigint NOT NULL,
+    reconciliation_id bigint NOT NULL,
+    number integer NOT NULL,
+    kind text NOT NULL,
+    chunk_id bigint,
+    document_id bigint,
+    evidence jsonb NOT NULL,
+    repaired boolean NOT NULL
+);
+
 CREATE TABLE public.index_generation (
     corpus_id bigint NOT NULL,
     id bigint NOT NULL,
@@ -220,6 +231,40 @@ CREATE TABLE public.pin (
 
 ALTER TABLE public.pin ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.pin_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.reconciliation (
+    corpus_id bigint NOT NULL,
+    id bigint NOT NULL,
+    generation_id bigint NOT NULL,
+    repair boolean NOT NULL,
+    verify_vectors boolean NOT NULL,
+    max_drift_ratio double precision NOT NULL,
+    points_per_s integer,
+    state text NOT NULL,
+    detail text,
+    epoch bigint NOT NULL,
+    history text NOT NULL,
+    phase text NOT NULL,
+    place bigint NOT NULL,
+    points bigint NOT NULL,
+    in_flight bigint NOT NULL,
+    expected bigint NOT NULL,
+    found jsonb NOT NULL,
+    remaining jsonb NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    resumed integer DEFAULT 0 NOT NULL,
+    CONSTRAINT reconciliation_state_check CHECK ((state = ANY (ARRAY['running'::text, 'complete'::text, 'stopped'::text, 'failed'::text])))
+);
+
+ALTER TABLE public.reconciliation ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.reconciliation_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -269,6 +314,9 @@ ALTER TABLE ONLY public.embedding
 ALTER TABLE ONLY public.erasure
     ADD CONSTRAINT erasure_pkey PRIMARY KEY (corpus_id, id);
 
+ALTER TABLE ONLY public.finding
+    ADD CONSTRAINT finding_pkey PRIMARY KEY (corpus_id, reconciliation_id, number);
+
 ALTER TABLE ONLY public.index_generation
     ADD CONSTRAINT index_generation_collection_key UNIQUE (collection);
 
@@ -286,6 +334,9 @@ ALTER TABLE ONLY public.ledger
 
 ALTER TABLE ONLY public.pin
     ADD CONSTRAINT pin_pkey PRIMARY KEY (corpus_id, id);
+
+ALTER TABLE ONLY public.reconciliation
+    ADD CONSTRAINT reconciliation_pkey PRIMARY KEY (corpus_id, id);
 
 CREATE INDEX answer_citation_corpus_id_chunk_id_answer_id_idx ON public.answer_citation USING btree (corpus_id, chunk_id, answer_id);
 
@@ -325,3 +376,6 @@ ALTER TABLE ONLY public.index_generation
 
 ALTER TABLE ONLY public.pin
     ADD CONSTRAINT pin_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);
+
+ALTER TABLE ONLY public.reconciliation
+    ADD CONSTRAINT reconciliation_corpus_id_fkey FOREIGN KEY (corpus_id) REFERENCES public.corpus(id);

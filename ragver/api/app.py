@@ -21,6 +21,7 @@ from ragver.api.routers import (
     health,
     keys,
     recalls,
+    reconciliations,
     retention,
     retrieval,
     validation,
@@ -110,6 +111,7 @@ def create_app(
         generations,
         retention,
         erasures,
+        reconciliations,
         keys,
     ):
         app.include_router(

@@ -473,6 +473,29 @@ class AsyncClient(AsyncTransport):
         response = await self._send("GET", path, parameters={"epoch": epoch, "hash": digest})
         return parsed(wire.LogVerification, response)
 
+    # ── reconciliation ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def reconcile(
+        self, corpus: str, request: wire.ReconciliationRequest | None = None, *, wait_s: float | None = None
+    ) -> wire.Reconciliation:
+        """Hold the index against the ledger, and repair it where asked to.
+
+        Waits for the end as long as the server does, or `wait_s`; a run that goes on then has the state `running`.
+        """
+        body = request or wire.ReconciliationRequest()
+        waits = {} if wait_s is None else {"wait_s": str(wait_s)}
+        path = path_of(corpus, "reconciliations")
+        return parsed(wire.Reconciliation, await self._send("POST", path, body=body, parameters=waits))
+
+    async def reconciliation(self, corpus: str, run_id: str) -> wire.Reconciliation:
+        """A run as it stands, with its findings."""
+        return parsed(wire.Reconciliation, await self._send("GET", path_of(corpus, "reconciliations", run_id)))
+
+    async def reconciliations(self, corpus: str, *, limit: int = 20) -> wire.ReconciliationList:
+        """The last runs, the newest first, and when the last complete one began."""
+        path = path_of(corpus, "reconciliations")
+        return parsed(wire.ReconciliationList, await self._send("GET", path, parameters={"limit": limit}))
+
     # ── retention ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def pin(self, corpus: str, *, ttl_s: int, snapshot: str | None = None, epoch: int | None = None) -> wire.Pin:

@@ -51,6 +51,10 @@ class AsyncCorpus:
 
     verify_log = on_corpus(AsyncClient.verify_log)
 
+    reconcile = on_corpus(AsyncClient.reconcile)
+    reconciliation = on_corpus(AsyncClient.reconciliation)
+    reconciliations = on_corpus(AsyncClient.reconciliations)
+
     pin = on_corpus(AsyncClient.pin)
     pins = on_corpus(AsyncClient.pins)
     unpin = on_corpus(AsyncClient.unpin)

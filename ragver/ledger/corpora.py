@@ -140,6 +140,8 @@ _DROP_COLLECTIONS = text("""
 
 # The generations first: without one, nobody can add a vector any more.
 _TABLES_WITH_CORPUS = (
+    "finding",
+    "reconciliation",
     "index_generation",
     "pin",
     "erasure",

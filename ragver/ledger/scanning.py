@@ -82,6 +82,9 @@ _DESCRIPTIONS = text("""
     CROSS JOIN LATERAL (SELECT acl, metadata FROM document WHERE corpus_id = :corpus AND id = l.document LIMIT 1) d
 """)
 
+# How many chunks have a vector in a generation.
+_SIZE = text("SELECT count(*) AS size FROM embedding WHERE corpus_id = :corpus AND generation_id = :generation")
+
 # The vectors of chunks in a range of ids.
 _VECTORS = text("""
     SELECT chunk_id, vector FROM embedding
@@ -100,6 +103,11 @@ async def moment(database: Database, corpus: CorpusId, generation: GenerationId)
     """Where a generation stands now; None once it or its corpus is gone."""
     rows = await database.fetch(_MOMENT, {"corpus": corpus, "generation": generation})
     return Moment(Epoch(rows[0].epoch), Epoch(rows[0].horizon), Epoch(rows[0].applied_epoch)) if rows else None
+
+
+async def size(database: Database, corpus: CorpusId, generation: GenerationId) -> int:
+    """How many chunks have a vector in the generation. Counts."""
+    return int((await database.fetch(_SIZE, {"corpus": corpus, "generation": generation}))[0]["size"])
 
 
 async def rows(database: Database, corpus: CorpusId, generation: GenerationId, after: ChunkId, limit: int) -> Rows:

@@ -352,3 +352,50 @@ api_key = Table(
     # A name is free again once its key is revoked, so that a key can be replaced.
     Index("api_key_living_name", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
 )
+
+# A run of the reconciler; while it lasts, how far it is.
+reconciliation = Table(
+    "reconciliation",
+    metadata,
+    Column("corpus_id", BigInteger, ForeignKey("corpus.id"), nullable=False),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("generation_id", BigInteger, nullable=False),
+    Column("repair", Boolean, nullable=False),
+    Column("verify_vectors", Boolean, nullable=False),
+    Column("max_drift_ratio", Double, nullable=False),
+    Column("points_per_s", Integer),
+    Column("state", Text, nullable=False),
+    Column("detail", Text),
+    Column("epoch", BigInteger, nullable=False),
+    Column("history", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    # Everything up to this chunk is in the numbers, and in the findings.
+    Column("place", BigInteger, nullable=False),
+    Column("points", BigInteger, nullable=False),
+    Column("in_flight", BigInteger, nullable=False),
+    Column("expected", BigInteger, nullable=False),
+    # By kind of drift.
+    Column("found", JSONB, nullable=False),
+    Column("remaining", JSONB, nullable=False),
+    Column("started_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("resumed", Integer, server_default=text("0"), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "id"),
+    CheckConstraint("state IN ('running', 'complete', 'stopped', 'failed')", name="state"),
+)
+
+# What a run has found. It says nothing of any text, so that an erasure need not look here.
+finding = Table(
+    "finding",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("reconciliation_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    # NULL where the collection itself is meant.
+    Column("chunk_id", BigInteger),
+    Column("document_id", BigInteger),
+    Column("evidence", JSONB, nullable=False),
+    Column("repaired", Boolean, nullable=False),
+    PrimaryKeyConstraint("corpus_id", "reconciliation_id", "number"),
+)

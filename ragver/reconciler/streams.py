@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -42,6 +42,11 @@ class Part:
         """How many different ids there are on the two sides, about."""
         return max(len(self.found.ids), self.expected.ids.size)
 
+    @property
+    def in_flight(self) -> int:
+        """How many of them nothing can be said of."""
+        return int(self.expected.unsettled.sum())
+
 
 @dataclass(frozen=True, slots=True)
 class Sides:
@@ -69,7 +74,7 @@ class _Ledgers:
     vectors: dict[ChunkId, bytes]
 
 
-async def parts(sides: Sides, after: ChunkId) -> AsyncIterator[Part]:
+async def parts(sides: Sides, after: ChunkId) -> AsyncGenerator[Part, None]:
     """Everything with an id above `after`, part by part. The ledger is read ahead of the index, never behind it."""
     points = _Points(sides, after)
     async with aclosing(_ahead(_ledger(sides, after))) as ledger:

@@ -73,6 +73,7 @@ from ragver.wire.generations import CutOver, Generation, GenerationCreate, Gener
 from ragver.wire.keys import ApiKey, KeyCreate, KeyCreated, KeyList, KeyName
 from ragver.wire.operations import Problem, Readiness
 from ragver.wire.recalls import Recall, RecalledChunk, RecallPage
+from ragver.wire.reconciliations import Finding, Reconciliation, ReconciliationList, ReconciliationRequest
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
 from ragver.wire.validation import AnswerId, CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
@@ -126,6 +127,7 @@ __all__ = [
     "ErasureReceipt",
     "ErasureRequest",
     "FieldName",
+    "Finding",
     "FiniteFloat",
     "GcResult",
     "GcStep",
@@ -159,6 +161,9 @@ __all__ = [
     "RecallPage",
     "RecalledChunk",
     "ReceiptKey",
+    "Reconciliation",
+    "ReconciliationList",
+    "ReconciliationRequest",
     "Redaction",
     "Rename",
     "RetrieveRequest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 
 from ragver.api.access import OPEN, READER
 from ragver.api.deps import Use
-from ragver.errors import RagverError
+from ragver.errors import LedgerUnavailable, RagverError
 from ragver.ledger import corpora
 from ragver.wire import Readiness
 
@@ -55,4 +56,7 @@ async def _state(asked: Any) -> str:
 @router.get("/metrics", summary="Prometheus metrics", dependencies=[READER], response_class=Response)
 async def metrics(services: Use) -> Response:
     """In Prometheus's text format. The labels name corpora, so this takes a key for all of them."""
+    # Not the process's own figures: without the ledger they stay as they were, and /readyz says why.
+    with suppress(LedgerUnavailable):
+        await services.reconciler.measure()
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -52,6 +52,10 @@ class Corpus:
 
     verify_log = on_corpus(Client.verify_log)
 
+    reconcile = on_corpus(Client.reconcile)
+    reconciliation = on_corpus(Client.reconciliation)
+    reconciliations = on_corpus(Client.reconciliations)
+
     pin = on_corpus(Client.pin)
     pins = on_corpus(Client.pins)
     unpin = on_corpus(Client.unpin)

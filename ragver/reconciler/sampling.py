@@ -1,0 +1,50 @@
+"""Which points are looked at more closely in a run: a share of them, the same ones whenever the run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragver.index.port import Page
+from ragver.reconciler.diff import Expected, Ids
+from ragver.types import ChunkId
+
+SAMPLE_POINTS = 256
+"""Points whose vectors are compared, and that are searched for, when not all are."""
+
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def share(expected: int) -> float:
+    """The share of so many points that makes about ``SAMPLE_POINTS``."""
+    return min(1.0, SAMPLE_POINTS / max(1, expected))
+
+
+def sampled(wanted: Expected, seed: int, share: float) -> Ids:
+    """About this share of the points that the index has to hold; which ones depends on `seed` and their ids only."""
+    due = wanted.ids[~(wanted.optional | wanted.unsettled)]
+    if share >= 1.0:
+        return due
+    limit = np.uint64(share * float(np.iinfo(np.uint64).max))
+    return due[_mixed(due, seed) <= limit]
+
+
+def other_vectors(page: Page, ledgers: Mapping[ChunkId, bytes]) -> Ids:
+    """The points whose vector is not, bit for bit, the ledger's."""
+    assert page.vectors is not None
+    differ = [
+        chunk_id
+        for chunk_id, vector in zip(page.ids, page.vectors, strict=True)
+        if (right := ledgers.get(ChunkId(chunk_id))) is not None and right != vector.tobytes()
+    ]
+    return np.array(differ, dtype=np.int64)
+
+
+def _mixed(ids: Ids, seed: int) -> NDArray[np.uint64]:
+    """Evenly spread over all numbers (the finaliser of splitmix64)."""
+    mixed = ids.astype(np.uint64) + np.uint64(seed % 2**32) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
+    return mixed ^ (mixed >> np.uint64(31))
