@@ -33,6 +33,7 @@ class AsyncCorpus:
 
     put = on_corpus(AsyncClient.put_document)
     delete = on_corpus(AsyncClient.delete_document)
+    delete_many = on_corpus(AsyncClient.delete_documents)
     document = on_corpus(AsyncClient.document)
     documents = on_corpus(AsyncClient.documents)
     each_document = on_corpus(AsyncClient.each_document)

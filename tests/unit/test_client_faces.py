@@ -13,7 +13,12 @@ from ragver.client import AsyncClient, AsyncCorpus, Client, Corpus
 from ragver.client.derive import SOURCES, derived
 
 NOT_ON_A_HANDLE = {"create_corpus", "delete_corpus"}
-RENAMED = {"corpus": "describe", "put_document": "put", "delete_document": "delete"}
+RENAMED = {
+    "corpus": "describe",
+    "put_document": "put",
+    "delete_document": "delete",
+    "delete_documents": "delete_many",
+}
 
 
 def public(kind: type) -> dict[str, Callable[..., Any]]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ragver.client.sync.corpus import Corpus
 
 PAGE = 1_000
+DELETE_ROUNDS_MAX = 5
+"""How often a delete is made again because others delete a part of it meanwhile."""
 
 FieldTypeName = Literal["keyword", "integer", "float", "bool", "datetime"]
 PolicyName = Literal["strict", "flag", "redact"]
@@ -232,6 +234,38 @@ class Client(Transport):
             headers=conditional(if_version) | idempotent(idempotency_key),
         )
         return parsed(wire.CommitResult, response)
+
+    def delete_documents(
+        self,
+        corpus: str,
+        keys: Sequence[str],
+        *,
+        fence: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> wire.CommitResult | None:
+        """Delete, in one commit, what there is of some documents; None if there is nothing of them."""
+        left = list(dict.fromkeys(keys))
+        for round_left in reversed(range(DELETE_ROUNDS_MAX)):
+            if not left:
+                break
+            ops = [wire.Delete(op="delete", key=key) for key in left]
+            try:
+                return self.commit(corpus, ops, fence=fence, reason=reason, actor=actor)
+            except ApiError as error:
+                if error.code != "document_not_found" or not round_left:
+                    raise
+            left = [key for key in left if self._exists(corpus, key)]
+        return None
+
+    def _exists(self, corpus: str, key: str) -> bool:
+        try:
+            self.document(corpus, key)
+        except ApiError as error:
+            if error.code != "document_not_found":
+                raise
+            return False
+        return True
 
     def documents(
         self,

@@ -34,6 +34,7 @@ class Corpus:
 
     put = on_corpus(Client.put_document)
     delete = on_corpus(Client.delete_document)
+    delete_many = on_corpus(Client.delete_documents)
     document = on_corpus(Client.document)
     documents = on_corpus(Client.documents)
     each_document = on_corpus(Client.each_document)
