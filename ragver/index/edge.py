@@ -213,11 +213,12 @@ class EdgeIndex:
         path = self._path(collection)
         with self._opening:
             shard = self._shards.pop(collection.name, None)
+            # First, so that nobody opens a half-removed shard: no later start, and no reader in another thread.
+            (path / MARKER).unlink(missing_ok=True)
         if shard is not None:
             shard.cancel_build()
             shard.close()
         if path.exists():
-            (path / MARKER).unlink(missing_ok=True)  # first, so that a half-removed shard is never opened
             shutil.rmtree(path)
 
     def _consider_build(self, shard: _Shard) -> None:

@@ -205,3 +205,22 @@ def test_without_the_engine_the_way_to_install_it_is_told() -> None:
 
     assert "NotInstalled" in outcome.stderr
     assert "pip install 'ragver[embedded]'" in outcome.stderr
+
+
+async def test_a_reader_does_not_open_again_what_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index would go on holding an engine whose files are gone, and could not be closed."""
+    index, collection = EdgeIndex(tmp_path / "index"), a_collection()
+    await index.ensure(collection)
+    await index.upsert(collection, [a_point(1)])
+    close = edge._Shard.close
+
+    def close_and_read(shard: edge._Shard) -> None:
+        close(shard)
+        with pytest.raises(IndexUnavailable, match="has no collection"):
+            index._shard(collection)
+
+    monkeypatch.setattr(edge._Shard, "close", close_and_read)
+    await index.drop(collection)
+    await index.close()
