@@ -13,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 from ragver.client.errors import invalid, strange
 from ragver.wire import ValidateRequest
 
+PAGE = 1_000
+"""What calls that go through everything ask for at a time."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -13,10 +13,17 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent
-SOURCES = {HERE / "sync" / name: HERE / name for name in ("events.py", "transport.py", "client.py", "corpus.py")}
+MODULES = ("events", "transport", "content", "answering", "operations", "client", "corpus")
+SOURCES = {HERE / "sync" / f"{name}.py": HERE / f"{name}.py" for name in MODULES}
 SOURCES[PACKAGE / "gate" / "sync.py"] = PACKAGE / "gate" / "stream.py"
 """Synchronous modules, and what each is derived from."""
 NOTE = "# Derived from ragver/{source} by `python -m ragver.client.derive`: change that one, not this.\n"
+
+NAMES = (
+    *("Client", "Content", "Answering", "Operations", "Corpus", "Transport", "Flow", "GatedStream", "Validate"),
+    *("BaseTransport", "Iterator", "Iterable"),
+)
+"""What is called the same with an `Async` before it: of ours, and of others."""
 
 TWINS = [
     (r"await asyncio\.sleep", "time.sleep"),
@@ -28,14 +35,17 @@ TWINS = [
     (r"\baread\b", "read"),
     (r"\baiter_bytes\b", "iter_bytes"),
     (r"\basynccontextmanager\b", "contextmanager"),
-    (r"\bAsync(Client|Corpus|Transport|BaseTransport|Flow|GatedStream|Iterator|Iterable|Validate)\b", r"\1"),
+    (
+        r"\bAsync(Client|Corpus|Content|Answering|Operations|Transport|BaseTransport|Flow|GatedStream|Iterator|Iterable|Validate)\b",
+        r"\1",
+    ),
     (r"\bAsyncGenerator\[(\w+), None\]", r"Generator[\1, None, None]"),
     (r"\bAsyncGenerator\b", "Generator"),
     (r"ragver\.gate\.flow\b", "ragver.gate.across"),
     (r"ragver\.gate\.stream\b", "ragver.gate.sync"),
     (r"\b(A|a)n async context manager", r"\1 context manager"),
     (r"many tasks", "many threads"),
-    (r"ragver\.client\.(events|transport|client|corpus)\b", r"ragver.client.sync.\1"),
+    (rf"ragver\.client\.({'|'.join(MODULES)})\b", r"ragver.client.sync.\1"),
     (r"The asynchronous client\. .*\"\"\"", 'The synchronous client."""'),
     (r"The asynchronous face", "The synchronous face"),
 ]
