@@ -16,7 +16,7 @@ import qdrant_edge
 from numpy.typing import NDArray
 
 from benchmarks.vectors import DIMENSIONS, clustered
-from ragver.index import edge
+from ragver.index import edge_shard
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Payload, Point, Search
 from ragver.types import ChunkId, Distance, DocumentId, Epoch
@@ -80,12 +80,12 @@ async def measure(directory: Path, count: int) -> None:
     index, collection = EdgeIndex(directory), Collection("scale", DIMENSIONS, Distance.COSINE)
     await index.ensure(collection)
     bench = Bench(index, collection)
-    edge.BUILD_POINTS_MIN = 2 * count + SEARCHES  # not before the quiet has been measured
+    edge_shard.BUILD_POINTS_MIN = 2 * count + SEARCHES  # not before the quiet has been measured
     for start in range(0, count, BATCH_POINTS):
         await bench.write(clustered(min(BATCH_POINTS, count - start), 3 + start))
     await bench.work(SEARCHES)
     quiet = bench.report("before")
-    edge.BUILD_POINTS_MIN = count
+    edge_shard.BUILD_POINTS_MIN = count
     await bench.write(clustered(1, 1))
     started_s = time.perf_counter()
     while bench.building:

@@ -102,9 +102,11 @@ class AsyncOperations(AsyncTransport):
         """Let go of a pinned epoch."""
         await self._send("DELETE", path_of(corpus, "pins", pin_id))
 
-    async def collect(self, corpus: str) -> wire.GcResult:
-        """Remove what has passed the horizon."""
-        return parsed(wire.GcResult, await self._send("POST", path_of(corpus, "gc"), repeatable=True))
+    async def collect(self, corpus: str, *, full: bool = False) -> wire.GcResult:
+        """Remove what has passed the horizon; with `full`, rewrite the stores' files without what was removed."""
+        parameters = {"full": full or None}
+        response = await self._send("POST", path_of(corpus, "gc"), parameters=parameters, repeatable=not full)
+        return parsed(wire.GcResult, response)
 
     # ── erasure ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -101,9 +101,11 @@ class Operations(Transport):
         """Let go of a pinned epoch."""
         self._send("DELETE", path_of(corpus, "pins", pin_id))
 
-    def collect(self, corpus: str) -> wire.GcResult:
-        """Remove what has passed the horizon."""
-        return parsed(wire.GcResult, self._send("POST", path_of(corpus, "gc"), repeatable=True))
+    def collect(self, corpus: str, *, full: bool = False) -> wire.GcResult:
+        """Remove what has passed the horizon; with `full`, rewrite the stores' files without what was removed."""
+        parameters = {"full": full or None}
+        response = self._send("POST", path_of(corpus, "gc"), parameters=parameters, repeatable=not full)
+        return parsed(wire.GcResult, response)
 
     # ── erasure ──────────────────────────────────────────────────────────────────────────────────────────────
 
