@@ -15,6 +15,7 @@ from ragver.embedded.datadir import DataDir
 from ragver.embedding.registry import Embedders, OpenAISettings
 from ragver.erasure import Erasures
 from ragver.errors import SettingsInvalid
+from ragver.explaining import Explanations
 from ragver.generations import Builder, Dropping, Generations
 from ragver.index.port import Index
 from ragver.index.qdrant_options import Connection, Options
@@ -54,6 +55,7 @@ class Services:
     validation: Validation
     answers: Answers
     recalls: Recalls
+    explanations: Explanations
     keys: Keys
     reconciler: Reconciler
     pins: Pins
@@ -155,6 +157,7 @@ async def _assemble(
         validation=validation,
         answers=Answers(database, views, validation, clock, metrics),
         recalls=Recalls(database, views),
+        explanations=Explanations(database, views),
         keys=keys,
         reconciler=Reconciler(database, stores.index, indexer.apply, clock, metrics),
         pins=Pins(database, views, tokens),

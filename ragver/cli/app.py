@@ -14,6 +14,7 @@ from ragver.cli import (
     corpora,
     demo,
     erasure,
+    explaining,
     history,
     importing,
     index,
@@ -89,6 +90,7 @@ ORDER = (
     "validate",
     "log",
     "recalls",
+    "explain",
     "index",
     "gc",
     "erase",
@@ -136,6 +138,7 @@ app.command("retrieve")(reads.retrieve)
 app.command("validate")(reads.validate)
 app.command("log")(history.log)
 app.command("recalls")(recalls.recalls)
+app.command("explain")(explaining.explain)
 app.add_typer(index.app, name="index")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(retention.gc)

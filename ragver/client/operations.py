@@ -145,6 +145,13 @@ class AsyncOperations(AsyncTransport):
 
     # ── audit ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def explain(
+        self, corpus: str, *, chunk_id: str | None = None, key: str | None = None, answer_id: str | None = None
+    ) -> wire.Story:
+        """The whole story of a chunk, a document or a recorded answer, in time order; name one of them."""
+        parameters = {"chunk_id": chunk_id, "key": key, "answer_id": answer_id}
+        return parsed(wire.Story, await self._send("GET", path_of(corpus, "explain"), parameters=parameters))
+
     async def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:
         """Walk the hash chain of the log; with an epoch and its hash that were written down, hold it against them."""
         epoch, digest = (None, None) if anchor is None else anchor

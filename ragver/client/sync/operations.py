@@ -144,6 +144,13 @@ class Operations(Transport):
 
     # ── audit ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def explain(
+        self, corpus: str, *, chunk_id: str | None = None, key: str | None = None, answer_id: str | None = None
+    ) -> wire.Story:
+        """The whole story of a chunk, a document or a recorded answer, in time order; name one of them."""
+        parameters = {"chunk_id": chunk_id, "key": key, "answer_id": answer_id}
+        return parsed(wire.Story, self._send("GET", path_of(corpus, "explain"), parameters=parameters))
+
     def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:
         """Walk the hash chain of the log; with an epoch and its hash that were written down, hold it against them."""
         epoch, digest = (None, None) if anchor is None else anchor
