@@ -299,7 +299,7 @@ async def test_g06_text_that_retention_has_removed_cannot_be_quoted(stopped: Ser
 # ── in a stream ─────────────────────────────────────────────────────────────────────────────────────────────
 
 CLAIMS = ["Bring cake [3]. ", "You get 30 days [1]. ", "They carry over [2]. ", "Bring cake [3]. ", "That is all."]
-DYING = {
+DYING: dict[str, list[wire.Operation]] = {
     "deleted": [delete("leave")],
     "edited": [put("leave", acl=STAFF, chunks=[chunk("You get 28 days.", 1)])],
     "closed to the reader": [set_acl("leave", "group:board")],

@@ -114,7 +114,7 @@ def _stop_after_awaiting(kind: type[AsyncFlow], stopper: Stopper) -> None:
         stopper.at(PLACES[2])
         return offered
 
-    kind.offer = stopping  # type: ignore[method-assign]
+    setattr(kind, "offer", stopping)  # noqa: B010 - a method, which may not be assigned to
 
 
 def _stop_after(kind: type[Flow], stopper: Stopper) -> None:
@@ -125,4 +125,4 @@ def _stop_after(kind: type[Flow], stopper: Stopper) -> None:
         stopper.at(PLACES[2])
         return offered
 
-    kind.offer = stopping  # type: ignore[method-assign]
+    setattr(kind, "offer", stopping)  # noqa: B010 - a method, which may not be assigned to
