@@ -23,6 +23,7 @@ from ragver.cli import (
     options,
     reads,
     recalls,
+    reconcile,
     retention,
     serve,
     status,
@@ -89,6 +90,7 @@ ORDER = (
     "retrieve",
     "validate",
     "log",
+    "reconcile",
     "recalls",
     "explain",
     "index",
@@ -141,6 +143,7 @@ app.command("recalls")(recalls.recalls)
 app.command("explain")(explaining.explain)
 app.add_typer(index.app, name="index")
 app.add_typer(keys.app, name="keys")
+app.command("reconcile")(reconcile.reconcile)
 app.command("gc")(retention.gc)
 app.command("erase")(erasure.erase)
 app.command("status")(status.status)

@@ -142,8 +142,8 @@ class Injector:
                 await self._put(change, replace(self._payload(change), died_epoch=None))
             case DriftKind.BURIED:
                 change = self._take(dead=dead)
-                died = Epoch(1) if change.died_epoch is None else Epoch(change.died_epoch + self._random.choice([-1, 1]))
-                await self._put(change, replace(self._payload(change), died_epoch=died))
+                died = (change.died_epoch or 2) + self._random.choice([-1, 1])
+                await self._put(change, replace(self._payload(change), died_epoch=Epoch(died)))
             case DriftKind.STALE_PAYLOAD:
                 change = self._take(dead=dead)
                 await self._stale(change, number)
