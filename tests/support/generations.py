@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -35,11 +35,22 @@ async def begin(services: Services, embedding: dict[str, Any] | None = SMALLER, 
 
 async def built(services: Services, generation: str, corpus: str = CORPUS, *, at_head: bool = True) -> wire.Generation:
     """Wait until the generation has been found equal to the ledger, and holds everything but what comes just now."""
+
+    def done(told: wire.Generation) -> bool:
+        checked = told.state is not GenerationState.BUILDING or told.verified_epoch is not None
+        return checked and (told.applied_epoch == told.head or not at_head)
+
+    return await until(services, generation, done, corpus)
+
+
+async def until(
+    services: Services, generation: str, wanted: Callable[[wire.Generation], bool], corpus: str = CORPUS
+) -> wire.Generation:
+    """Wait until the generation is as wanted."""
     async with asyncio.timeout(BUILD_S_MAX):
         while True:
             told = await services.generations.get(corpus, generation)
-            checked = told.state is not GenerationState.BUILDING or told.verified_epoch is not None
-            if checked and (told.applied_epoch == told.head or not at_head):
+            if wanted(told):
                 return told
             await asyncio.sleep(POLL_S)
 
