@@ -26,6 +26,7 @@ from ragver.ledger.database import Database
 from ragver.liveness import Views
 from ragver.recalls import Recalls
 from ragver.receipts import ReceiptSigner
+from ragver.reconciler.comparing import different
 from ragver.reconciler.service import Reconciler
 from ragver.retention import Pins, Retention
 from ragver.retrieval import Limits, Retrieval
@@ -93,7 +94,7 @@ async def open_services(
         metrics = Metrics()
         embedders = Embedders(_openai(settings))
         stack.push_async_callback(embedders.aclose)
-        builder = Builder(database, stores.index, embedders, clock)
+        builder = Builder(database, stores.index, embedders, different, clock)
         indexer = Indexer(database, stores.index, builder, clock, settings.indexer_poll_ms / 1000, metrics)
         services = await _assemble(settings, stores, database, embedders, clock, metrics, builder, indexer)
         stack.push_async_callback(services.keys.close)

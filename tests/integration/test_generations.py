@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from ragver.errors import (
 )
 from ragver.generations import Dropping, building, service
 from ragver.index.port import Collection, Index, Point
-from ragver.ledger import corpora, lifecycle, vectors
-from ragver.types import ChunkId, Distance, GenerationId
+from ragver.ledger import corpora, lifecycle, retention, vectors
+from ragver.types import ChunkId, Distance, Epoch, GenerationId
 from tests.support.generations import (
     LARGER,
     SMALL,
@@ -36,7 +37,7 @@ from tests.support.generations import (
     model,
     until,
 )
-from tests.support.ledger import check_index, query
+from tests.support.ledger import check_index, query, waits_for_a_lock
 from tests.support.services import CORPUS, caught_up, commit, delete, make_corpus, open_test_services, put, set_acl
 from tests.support.spine import Watched, index_all, retrieve, sql, texts
 
@@ -165,7 +166,7 @@ async def test_anomaly_an_unchecked_generation_serves_without_what_the_index_los
     async def unchecked(*_: object) -> list[ChunkId]:
         return []
 
-    monkeypatch.setattr(building, "different", unchecked)
+    monkeypatch.setattr(unindexed.builder, "_compare", unchecked)
     generation = await built_on_a_lossy_index(unindexed)
     await cut_over(unindexed, generation)
     assert 5 == len(texts(await retrieve(unindexed, query="a")))
@@ -285,3 +286,22 @@ async def test_g10_collections_are_dropped_also_after_a_crash_between_the_stores
     left = 1 if end == "retire" else 0
     assert left == len(await collections(services))
     assert left == len(await query(services.database.url, "SELECT 1 FROM embedding"))
+
+
+async def test_g09_a_removal_sees_a_vector_that_was_added_while_it_waited(unindexed: Services) -> None:
+    """Whoever adds vectors holds their chunks; the removal that comes in between takes the new ones, too."""
+    await make_corpus(unindexed)
+    await commit(unindexed, CORPUS, put("a", "secret"))
+    gone = await commit(unindexed, CORPUS, delete("a"))
+    await sql(unindexed, "UPDATE corpus SET horizon = epoch")
+    generation = GenerationId(int(await begin(unindexed, None)))
+    info = await corpora.get(unindexed.database, CORPUS)
+    (row,) = await query(unindexed.database.url, "SELECT id FROM chunk")
+    chunk_id = ChunkId(row["id"])
+    async with unindexed.database.transaction() as connection:
+        await connection.fetch(vectors._COPY, {"corpus": info.corpus_id, "generation": generation, "ids": [chunk_id]})
+        removing = retention.remove(unindexed.database, info.corpus_id, Epoch(gone.epoch), [chunk_id])
+        waiting = asyncio.create_task(removing)
+        await waits_for_a_lock(unindexed.database.url)
+    assert 1 == await waiting
+    assert [] == await query(unindexed.database.url, "SELECT 1 FROM embedding")

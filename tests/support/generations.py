@@ -13,8 +13,8 @@ from ragver import wire
 from ragver.bootstrap import Services
 from ragver.embedding.hashing import HashingEmbedder
 from ragver.errors import EmbeddingUnavailable
-from ragver.generations.checking import different
 from ragver.ledger import corpora, generations
+from ragver.reconciler.comparing import different
 from ragver.types import GenerationState
 from tests.support.services import CORPUS, POLL_S
 from tests.support.spine import indexer_of
