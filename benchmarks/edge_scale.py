@@ -1,22 +1,28 @@
 """What a search costs while the embedded index builds its graph: before, during and after, beside the bare engine.
 
-The graph is built by a child process at the lowest priority; points are written meanwhile, as under an indexer.
+Then the same for a rebuild: a shard has a graph, and a tenth has come to it since (`grown`). The graph is built by a
+child process at the lowest priority; points are written meanwhile, as under an indexer. At the end: recall@10 against
+numpy.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import qdrant_edge
 from numpy.typing import NDArray
 
+from benchmarks.measure import latency
+from benchmarks.report import keep, show
 from benchmarks.vectors import DIMENSIONS, clustered
-from ragver.index import edge_shard
+from ragver.index import edge
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Payload, Point, Search
 from ragver.types import ChunkId, Distance, DocumentId, Epoch
@@ -26,15 +32,22 @@ SEARCHES = 1_000
 WRITE_EVERY_SEARCHES = 20
 PAUSE_S = 0.005
 """Before each search: under searches without a pause, the child would get one processor and they the other."""
+K = 10
+RECALL_QUERIES = 200
 
 
 class Bench:
+    """A collection that is written and searched; point `n` has the vector in row `n - 1`."""
+
     def __init__(self, index: EdgeIndex, collection: Collection) -> None:
         self._index = index
         self._collection = collection
-        self._queries = clustered(500, 2)
+        self._queries = clustered(500, seed=2)
+        self._written: list[NDArray[np.float32]] = []
         self._next_id = 1
         self._taken_ms: dict[str, list[float]] = {"bare": [], "port": []}
+        self.figures: dict[str, dict[str, float]] = {}
+        """Percentiles of each phase."""
 
     @property
     def building(self) -> bool:
@@ -44,7 +57,12 @@ class Bench:
         payload = Payload(DocumentId(1), Epoch(1), None, Epoch(1), ["*"], {})
         points = [Point(ChunkId(self._next_id + row), vector, payload) for row, vector in enumerate(rows)]
         self._next_id += len(points)
+        self._written.append(rows)
         await self._index.upsert(self._collection, points)
+
+    async def write_many(self, count: int, seed: int) -> None:
+        for start in range(0, count, BATCH_POINTS):
+            await self.write(clustered(min(BATCH_POINTS, count - start), seed + start))
 
     async def search_both(self, number: int) -> None:
         """The engine alone, then the port, which excludes the dead and the forbidden."""
@@ -52,9 +70,9 @@ class Bench:
         engine = self._index._shard(self._collection)._engine
         started_s = time.perf_counter()
         nearest = qdrant_edge.Query.Nearest(query.tolist())
-        engine.search(qdrant_edge.SearchRequest(nearest, 10, with_payload=False))
+        engine.search(qdrant_edge.SearchRequest(nearest, K, with_payload=False))
         between_s = time.perf_counter()
-        await self._index.search(self._collection, Search(query, 10, Epoch(9), ["user:ada"], may_hold_newer=False))
+        await self._index.search(self._collection, _search(query))
         self._taken_ms["bare"].append((between_s - started_s) * 1000)
         self._taken_ms["port"].append((time.perf_counter() - between_s) * 1000)
 
@@ -64,46 +82,90 @@ class Bench:
             await asyncio.sleep(PAUSE_S)
             await self.search_both(number)
             if number % WRITE_EVERY_SEARCHES == 0:
-                await self.write(self._queries[:10])
+                await self.write(clustered(10, seed=self._next_id))
 
-    def report(self, phase: str) -> float:
-        """Print what the searches since the last report took; the port's p99."""
-        p99 = 0.0
+    async def quiet(self, phase: str) -> float:
+        """The port's p99 while nothing is built."""
+        await self.work(SEARCHES)
+        return self._phase(phase)
+
+    async def during_build(self, phase: str) -> float:
+        """The port's p99 while a build that the next write brings about goes on."""
+        edge.BUILD_POINTS_MIN = 1
+        started_s = time.perf_counter()
+        await self.write(clustered(1, seed=1))
+        edge.BUILD_POINTS_MIN = sys.maxsize
+        while self.building:
+            await self.work(WRITE_EVERY_SEARCHES)
+        self.figures[phase] = {"seconds": time.perf_counter() - started_s}
+        return self._phase(phase)
+
+    def _phase(self, phase: str) -> float:
+        known = self.figures.setdefault(phase, {})
         for name, taken in self._taken_ms.items():
-            p50, p99, most = np.percentile(taken, [50, 99, 100])
-            print(f"{phase:7} {name}  {len(taken):6} ×  p50 {p50:6.2f}  p99 {p99:6.2f}  max {most:7.2f} ms", flush=True)
+            one = latency(taken)
+            known |= {f"{name} p50": one.p50_ms, f"{name} p99": one.p99_ms, f"{name} max": max(taken)}
             taken.clear()
-        return float(p99)
+        return known["port p99"]
+
+    async def recall(self) -> float:
+        """The share of the ten nearest, by numpy, that the port finds."""
+        vectors, found = np.concatenate(self._written), 0
+        for query in self._queries[:RECALL_QUERIES]:
+            nearest = set((np.argpartition(-(vectors @ query), K)[:K] + 1).tolist())
+            found += len(
+                nearest & {match.chunk_id for match in await self._index.search(self._collection, _search(query))}
+            )
+        return found / (K * RECALL_QUERIES)
 
 
-async def measure(directory: Path, count: int) -> None:
+def _search(query: NDArray[np.float32]) -> Search:
+    return Search(query, K, Epoch(9), ["user:ada"], may_hold_newer=False)
+
+
+async def measure(directory: Path, count: int) -> dict[str, Any]:
     index, collection = EdgeIndex(directory), Collection("scale", DIMENSIONS, Distance.COSINE)
+    edge.BUILD_POINTS_MIN = sys.maxsize
     await index.ensure(collection)
     bench = Bench(index, collection)
-    edge_shard.BUILD_POINTS_MIN = 2 * count + SEARCHES  # not before the quiet has been measured
-    for start in range(0, count, BATCH_POINTS):
-        await bench.write(clustered(min(BATCH_POINTS, count - start), 3 + start))
-    await bench.work(SEARCHES)
-    quiet = bench.report("before")
-    edge_shard.BUILD_POINTS_MIN = count
-    await bench.write(clustered(1, 1))
-    started_s = time.perf_counter()
-    while bench.building:
-        await bench.work(WRITE_EVERY_SEARCHES)
-    print(f"the build took {time.perf_counter() - started_s:.1f} s")
-    during = bench.report("during")
-    await bench.work(SEARCHES)
-    bench.report("after")
-    print(f"p99 during / before: {during / quiet:.2f}")
+    await bench.write_many(count, seed=3)
+    before = await bench.quiet("flat")
+    build = await bench.during_build("build")
+    await bench.quiet("graph")
+    await bench.write_many(count // edge.BUILD_SHARE, seed=3 + count)
+    grown = await bench.quiet("grown")
+    rebuild = await bench.during_build("rebuild")
+    await bench.quiet("rebuilt")
+    recall = await bench.recall()
     await index.close()
+    return {
+        "points": count,
+        "recall": recall,
+        "build / before": build / before,
+        "rebuild / before": rebuild / grown,
+        "phases": bench.figures,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100_000)
-    arguments = parser.parse_args()
+    points = parser.parse_args().points
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(measure(Path(directory), arguments.points))
+        figures = asyncio.run(measure(Path(directory), points))
+    columns = [f"{name} {which}" for name in ("bare", "port") for which in ("p50", "p99", "max")]
+    show(
+        f"A search (k = {K}) among {points} points and while their graph is built, in ms",
+        [*columns, "build s"],
+        {
+            phase: [*(known[column] for column in columns), known.get("seconds", "")]
+            for phase, known in figures["phases"].items()
+        },
+        f"port p99, build / before: {figures['build / before']:.2f}; "
+        f"rebuild / before: {figures['rebuild / before']:.2f} (aim ≤ 2). "
+        f"recall@{K} at the end: {figures['recall']:.3f}",
+    )
+    print(f"written to {keep('edge_scale', figures)}")
 
 
 if __name__ == "__main__":
