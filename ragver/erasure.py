@@ -98,11 +98,12 @@ class Erasures:
     async def erase(self, name: str, request: wire.ErasureRequest) -> wire.ErasureReceipt:
         """Erase every version of every document that ever lived under these keys.
 
-        The ledger is done when this returns; the receipt says whether the index is. Raises ``CorpusNotFound`` or
-        ``DocumentNotFound``, and then nothing was erased.
+        When this returns, the ledger is done and no verdict from before can still be acted on; the receipt says
+        whether the index is done too. Raises ``CorpusNotFound`` or ``DocumentNotFound``, and then nothing was erased.
         """
         view, _ = await self._views.fresh(name)
         erasure = await erasing.commit(self._database, view.info.corpus_id, request)
+        fenced_at_s = self._clock.monotonic() + view.info.fence_s
         logger.info("erased", corpus=name, erasure=erasure.erasure_id, epoch=erasure.epoch)
         # With the view go the records and the tails of this process.
         self._views.forget(name)
@@ -110,6 +111,7 @@ class Erasures:
         deadline = self._clock.monotonic() + self._patience_s
         while not await self._advance(erasure) and self._clock.monotonic() < deadline:
             await self._clock.sleep(PATIENCE_STEP_S)
+        await self._clock.sleep(max(0.0, fenced_at_s - self._clock.monotonic()))
         return await self.get(name, erasure.erasure_id)
 
     async def get(self, name: str, erasure_id: int) -> wire.ErasureReceipt:

@@ -33,7 +33,6 @@ from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, as_vector, normalised
 from ragver.errors import (
     CorpusNotFound,
-    EmbeddingUnavailable,
     IndexLagging,
     IndexUnavailable,
     InvalidRequest,
@@ -114,9 +113,9 @@ class Retrieval:
         info = view.info
         try:
             return await self._fitted(view, request)
-        except (InvalidRequest, EmbeddingUnavailable):
+        except InvalidRequest:
             # It may fit another corpus that has taken the name since this process last looked, or the generation
-            # that serves now: perhaps it was the end of its model that brought the cut-over.
+            # that serves now.
             now, _ = await self._views.fresh(name)
             if now.info is info:
                 raise

@@ -18,7 +18,6 @@ from ragver.errors import (
     CommitContention,
     CorpusNotFound,
     DocumentTooLarge,
-    EmbeddingUnavailable,
     IdempotencyKeyReused,
     InvalidRequest,
     VectorInvalid,
@@ -40,8 +39,6 @@ OPTIMISTIC_ATTEMPTS = 2
 LOCKED_ATTEMPTS_MAX = 8
 GENERATIONS_MAX = 4
 """How many generations a commit is prepared for, one after the other, when each is cut over before it is written."""
-FENCE_MARGIN_MS = 50
-"""Waited beyond the verdicts' time, for clocks that do not tick alike: 50 ms in a minute is 830 ppm."""
 THREAD_ABOVE_CHARACTERS = 50_000
 """Longer texts are cut outside the event loop."""
 EMBED_BATCH_TEXTS = 256
@@ -127,7 +124,7 @@ class Writer:
             await self._growth.add(sum(document.chunks_added for document in logged.documents))
         if fence:
             with stages.stage("fence"):
-                await self._clock.sleep((info.verdict_ttl_ms + FENCE_MARGIN_MS) / 1000)
+                await self._clock.sleep(info.fence_s)
         for stage, seconds in stages.seconds.items():
             self._metrics.commit_seconds.labels(stage).observe(seconds)
         return wire.CommitResult(
@@ -149,7 +146,7 @@ class Writer:
                 return *await self._commit_to(info, request, record, stages), info
             except OtherGeneration:
                 await view.fresh()
-            except (InvalidRequest, EmbeddingUnavailable):
+            except InvalidRequest:
                 # It may have been committed when it did fit, or fit what the corpus has become meanwhile.
                 async with self._database.autocommit() as connection:
                     earlier = await self._earlier(connection, info.corpus_id, record)

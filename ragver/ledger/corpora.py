@@ -18,6 +18,9 @@ from ragver.ledger import answers
 from ragver.ledger.database import Connection, Database, Row
 from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId, GenerationState
 
+FENCE_MARGIN_MS = 50
+"""Waited beyond the verdicts' time, for clocks that do not tick alike: 50 ms in a minute is 830 ppm."""
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -48,6 +51,11 @@ class CorpusInfo:
     verdict_ttl_ms: int
     created_at: datetime
     generation: Generation
+
+    @property
+    def fence_s(self) -> float:
+        """How long after a commit no verdict from before it can still be acted on."""
+        return (self.verdict_ttl_ms + FENCE_MARGIN_MS) / 1000
 
 
 @dataclass(frozen=True, slots=True)

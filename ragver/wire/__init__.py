@@ -76,7 +76,6 @@ from ragver.wire.recalls import Recall, RecalledChunk, RecallPage
 from ragver.wire.reconciliations import Finding, Reconciliation, ReconciliationList, ReconciliationRequest
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
-from ragver.wire.stories import Happening, Story, StoryEvent, Subject
 from ragver.wire.validation import AnswerId, CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
 
 __all__ = [
@@ -135,7 +134,6 @@ __all__ = [
     "Generation",
     "GenerationCreate",
     "GenerationList",
-    "Happening",
     "Hit",
     "HitDocument",
     "IdempotencyKey",
@@ -178,9 +176,6 @@ __all__ = [
     "SetAcl",
     "SetMetadata",
     "StoreReceipt",
-    "Story",
-    "StoryEvent",
-    "Subject",
     "Text",
     "ValidateRequest",
     "ValidateResponse",

@@ -55,7 +55,7 @@ async def stopped(database_url: str, tmp_path: Path) -> AsyncIterator[Services]:
     """A corpus with the five commits, all of them indexed; no indexer and no worker runs."""
     async with open_test_services(database_url, tmp_path / "data") as services:
         services.erasures._patience_s = 0.0
-        await make_corpus(services, embedding=EXTERNAL, filterable={"team": "keyword"})
+        await make_corpus(services, embedding=EXTERNAL, verdict_ttl_ms=1, filterable={"team": "keyword"})
         await history(services)
         await index_all(services)
         yield services
@@ -289,7 +289,7 @@ async def test_g09_it_completes_by_itself_when_the_index_returns(
     """A server whose index is away answers `pending`, with everything out of the ledger; its worker does the rest."""
     monkeypatch.setattr("ragver.erasure.WORK_S", 0.02)
     async with open_test_services(database_url, tmp_path / "data", indexing=True) as services:
-        await make_corpus(services, embedding=EXTERNAL)
+        await make_corpus(services, embedding=EXTERNAL, verdict_ttl_ms=1)
         await history(services)
         await caught_up(services)
         index = Watched(services.index)
