@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from ragver import wire
 from ragver.bootstrap import Services
 from ragver.collection import collection_of
-from ragver.index.edge import EdgeIndex
-from ragver.index.edge_shard import Shard
+from ragver.index.edge import EdgeIndex, _Shard
 from ragver.liveness import CorpusView
 
 K = 10
@@ -31,7 +30,7 @@ class Contestants:
     view: CorpusView
     queries: NDArray[np.float32]
     connection: Any
-    shard: Shard
+    shard: _Shard
 
     @staticmethod
     @asynccontextmanager
