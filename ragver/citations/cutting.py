@@ -12,6 +12,8 @@ from ragver.citations.blocks import Kind
 from ragver.citations.pieces import Coming, Piece
 from ragver.citations.sentences import Unit
 
+Span = tuple[int, int]
+
 NESTED_COLUMNS = 2
 """Indented this much deeper than a list item, a unit belongs to it."""
 
@@ -22,7 +24,7 @@ _INTRODUCES = re.compile(r"[:：][\s*_]*+(?:\[[^\[\]]*+\][\s*_]*+)*+\Z")
 _LOOK_BACK = 200
 
 
-def cut(text: str, spans: Sequence[tuple[int, int]]) -> str:
+def cut(text: str, spans: Sequence[Span], cited: Sequence[Span] = ()) -> str:
     """`text` without the units that any of `spans` touches, and without what stands or falls with these:
 
     * what cites nothing itself and is introduced by a cut unit: the list below ``According to [1]:``, or the
@@ -31,17 +33,20 @@ def cut(text: str, spans: Sequence[tuple[int, int]]) -> str:
     * a table whose head is cut, and the head of a table whose rows are all cut.
 
     What is left keeps its bytes, apart from the white space where something was taken out. Where only headings,
-    heads of tables and definitions of footnotes would be left, nothing is.
+    heads of tables and definitions of footnotes would be left, nothing is. `cited` are places that cite without a
+    marker.
     """
     units = sentences.split(text)
     doomed = _touched(units, spans)
     if not any(doomed):
         return text
-    left = Cutting().take(pieces.of(text, units), doomed, last=True)
+    citing = zip(pieces.of(text, units), _touched(units, cited), strict=True)
+    whole = [replace(piece, cites=True) if cites else piece for piece, cites in citing]
+    left = Cutting().take(whole, doomed, last=True)
     return left.text + pieces.white_end(text) if left.says_something else ""
 
 
-def _touched(units: Sequence[Unit], spans: Sequence[tuple[int, int]]) -> list[bool]:
+def _touched(units: Sequence[Unit], spans: Sequence[Span]) -> list[bool]:
     doomed = [False] * len(units)
     ends = [unit.end - 1 for unit in units]
     for start, end in spans:

@@ -19,15 +19,12 @@ class Piece:
     body: str
     kind: Kind
     indent: int
+    cites: bool
     bare: bool
     targets: tuple[int, ...]
     """What its markers name, in order and as often as they do."""
     label: int | None
     """What the label of a footnote's definition names, if it is a number."""
-
-    @property
-    def cites(self) -> bool:
-        return bool(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def of(text: str, units: Sequence[Unit], gap: str = "") -> list[Piece]:
 def _piece(unit: Unit, gap: str, text: str) -> Piece:
     targets = tuple(target for marker in unit.markers for target in marker.targets)
     label = markers.label(text) if unit.kind is Kind.FOOTNOTE else None
-    return Piece(gap, text.strip(), unit.kind, unit.indent, unit.bare, targets, label)
+    return Piece(gap, text.strip(), unit.kind, unit.indent, unit.cites, unit.bare, targets, label)
 
 
 def _white_start(text: str) -> str:

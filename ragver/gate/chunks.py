@@ -6,9 +6,7 @@ Anthropic's message events, raw and from the helper; LangChain's message chunks;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from ragver.citations.shapes import each, get
 from ragver.errors import ModelFailed
 
 _OPENAI_TEXT = {"response.output_text.delta", "response.refusal.delta", "content.delta", "refusal.delta"}
@@ -31,30 +29,30 @@ def text_of(chunk: object) -> str:
     """
     if isinstance(chunk, str):
         return chunk
-    if (choices := _get(chunk, "choices")) is not None:
-        return "".join(_of_choice(choice) for choice in choices)
-    kind = _get(chunk, "type")
+    if get(chunk, "choices") is not None:
+        return "".join(map(_of_choice, each(chunk, "choices")))
+    kind = get(chunk, "type")
     if kind in _LANGCHAIN:
-        return _of_content(_get(chunk, "content"))
+        return _of_content(get(chunk, "content"))
     if isinstance(kind, str):
         return _of_event(kind, chunk)
     raise _unknown(chunk)
 
 
 def _of_choice(choice: object) -> str:
-    if _get(choice, "index"):
+    if get(choice, "index"):
         raise TypeError("several choices in one stream cannot be told apart; ask the model for one (n=1)")
-    delta = _get(choice, "delta")
-    return (_get(delta, "content") or "") + (_get(delta, "refusal") or "")
+    delta = get(choice, "delta")
+    return (get(delta, "content") or "") + (get(delta, "refusal") or "")
 
 
 def _of_event(kind: str, event: object) -> str:
     if kind in _OPENAI_TEXT:
-        return str(_get(event, "delta"))
+        return str(get(event, "delta"))
     if kind == "content_block_delta":
-        return _of_block(_get(event, "delta"), "text_delta")
+        return _of_block(get(event, "delta"), "text_delta")
     if kind == "content_block_start":
-        return _of_block(_get(event, "content_block"), "text")
+        return _of_block(get(event, "content_block"), "text")
     if kind in _FAILURES:
         raise ModelFailed(f"the model's stream reports a failure: {_failure(event)}")
     if kind in _NO_TEXT or kind.startswith(_NO_TEXT_PREFIXES):
@@ -63,7 +61,7 @@ def _of_event(kind: str, event: object) -> str:
 
 
 def _of_block(block: object, kind: str) -> str:
-    return str(_get(block, "text") or "") if _get(block, "type") == kind else ""
+    return str(get(block, "text") or "") if get(block, "type") == kind else ""
 
 
 def _of_content(content: object) -> str:
@@ -76,15 +74,11 @@ def _of_content(content: object) -> str:
 
 
 def _failure(event: object) -> str:
-    error = _get(event, "error") or _get(_get(event, "response"), "error") or event
-    return str(_get(error, "message") or error)[:200]
+    error = get(event, "error") or get(get(event, "response"), "error") or event
+    return str(get(error, "message") or error)[:200]
 
 
 def _unknown(chunk: object) -> TypeError:
     return TypeError(
         f"no text is known in a {type(chunk).__name__} ({str(chunk)[:100]}); hand the gate an iterator of strings"
     )
-
-
-def _get(thing: object, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)

@@ -8,21 +8,19 @@ from itertools import accumulate
 from typing import assert_never
 
 from ragver import wire
-from ragver.citations import markers
+from ragver.citations import told
 from ragver.citations.cutting import Cutting
 from ragver.citations.growing import Growing
 from ragver.citations.pieces import Coming, Piece
-from ragver.errors import InvalidRequest, VerdictIncomplete
+from ragver.errors import InvalidRequest
 from ragver.gate.events import Cut, Flag, Retraction, Span
-from ragver.types import REF_MAX, CitationStatus, Decision, Policy, Scope
+from ragver.types import CitationStatus, Decision, Policy, Scope
 
 LOOK_UNITS = 64
 """With more units than this held back that wait for what comes, they are looked at again only when they have
 become more by an eighth, so that a long list costs no square of its length."""
 
 _NEVER_SHOWN = {CitationStatus.ERASED, CitationStatus.FORBIDDEN}
-_BEYOND_ALL_IDS = "9" * markers.DIGITS_MAX
-"""No chunk has this id. It stands for a marker that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class Holding:
         records = terms.answer_id is not None and self._context_is_checked
         return wire.ValidateRequest(
             snapshot=terms.snapshot,
-            citations=[_citation(target) for target in targets],
+            citations=[told.citation(target) for target in targets],
             policy=policy,
             # What cites nothing may lean on any of the hits.
             scope=terms.scope if targets else Scope.CONTEXT,
@@ -191,42 +189,42 @@ class Holding:
     def judge(self, ask: Ask, verdict: wire.ValidateResponse) -> Judgement:
         """What the verdict means for the units that were asked about. Raises ``VerdictIncomplete``."""
         self._settle()
-        told = _Told(ask.targets, verdict)
+        found = _Told(ask.targets, verdict)
         redacts = self._terms.policy is Policy.REDACT
-        touched = [redacts and not told.bad.keys().isdisjoint(self._named(unit)) for unit in ask.units]
+        touched = [redacts and not found.bad.keys().isdisjoint(self._named(unit)) for unit in ask.units]
         cutting = self._cutting.take(ask.units, touched, coming=ask.coming, last=ask.last)
         step = _Step(cutting, ask, self._length)
-        retraction = self._retraction(told, cutting, last=ask.last)
-        return Judgement(cutting, step, verdict, self._flags(told, step), step.cuts(told), retraction)
+        retraction = self._retraction(found, cutting, last=ask.last)
+        return Judgement(cutting, step, verdict, self._flags(found, step), step.cuts(found), retraction)
 
     def _named(self, unit: Piece) -> tuple[int, ...]:
         """What a unit leans on; the definition of a footnote, on what its label names, if that is cited."""
         return (*unit.targets, unit.label) if unit.label is not None and unit.label in self._cited else unit.targets
 
-    def _retraction(self, told: _Told, cutting: Cutting, *, last: bool) -> Retraction | None:
+    def _retraction(self, found: _Told, cutting: Cutting, *, last: bool) -> Retraction | None:
         match self._terms.policy:
             case Policy.STRICT:
-                stands = not told.all_bad and told.decision is Decision.PASS
+                stands = not found.all_bad and found.decision is Decision.PASS
             case Policy.FLAG:
-                stands = told.decision is not Decision.REJECT
+                stands = found.decision is not Decision.REJECT
             case Policy.REDACT:
                 # Of what was shown before it died, nothing can be cut any more.
-                shown = {told.bad[target].status for target in self._leaning if target in told.bad}
+                shown = {found.bad[target].status for target in self._leaning if target in found.bad}
                 left = cutting.says_something or not (last and cutting.cuts)
-                stands = left and not told.uncited and shown.isdisjoint(_NEVER_SHOWN)
+                stands = left and not found.uncited and shown.isdisjoint(_NEVER_SHOWN)
             case _:
                 assert_never(self._terms.policy)
-        return None if stands else Retraction(_detail(told), tuple(told.all_bad), self.released)
+        return None if stands else Retraction(_detail(found), tuple(found.all_bad), self.released)
 
-    def _flags(self, told: _Told, step: _Step) -> tuple[Flag, ...]:
+    def _flags(self, found: _Told, step: _Step) -> tuple[Flag, ...]:
         """One for each bad citation that released text leans on, once."""
         flags = []
-        for target, verdict in told.bad.items():
+        for target, verdict in found.bad.items():
             spans = (*self._leaning.get(target, ()), *step.leaning.get(target, ()))
             if spans and _name(verdict) not in self._flagged:
                 flags.append(Flag((verdict,), spans))
         if self._terms.policy is Policy.FLAG:
-            flags += [Flag((verdict,), ()) for verdict in told.uncited if _name(verdict) not in self._flagged]
+            flags += [Flag((verdict,), ()) for verdict in found.uncited if _name(verdict) not in self._flagged]
         return tuple(flags)
 
     def accept(self, judgement: Judgement) -> None:
@@ -255,21 +253,12 @@ class _Told:
     """A verdict, by what was asked."""
 
     def __init__(self, targets: Sequence[int], verdict: wire.ValidateResponse) -> None:
-        refs = {told.ref: told for told in verdict.citations}
-        chunks = {told.chunk_id: told for told in verdict.citations}
+        entries = told.by_target(targets, verdict)
+        cited = set(map(_name, entries.values()))
         self.decision = verdict.verdict
-        self.bad: dict[int, wire.CitationVerdict] = {}
-        cited: set[str] = set()
-        for target in targets:
-            asked = _citation(target)
-            told = chunks.get(asked.chunk_id) if asked.ref is None else refs.get(asked.ref)
-            if told is None:
-                raise VerdictIncomplete(f"the verdict says nothing of citation [{target}]; nothing more is released")
-            cited.add(_name(told))
-            if told.status is not CitationStatus.LIVE:
-                self.bad[target] = told
-        self.all_bad = [told for told in verdict.citations if told.status is not CitationStatus.LIVE]
-        self.uncited = [told for told in self.all_bad if _name(told) not in cited]
+        self.bad = {target: entry for target, entry in entries.items() if entry.status is not CitationStatus.LIVE}
+        self.all_bad = [entry for entry in verdict.citations if entry.status is not CitationStatus.LIVE]
+        self.uncited = [entry for entry in self.all_bad if _name(entry) not in cited]
         """Bad hits that the text may lean on without saying so."""
 
 
@@ -286,26 +275,20 @@ class _Step:
             for target in unit.targets if left is not None else ():
                 self.leaning.setdefault(target, []).append((end - len(unit.body), end))
 
-    def cuts(self, told: _Told) -> tuple[Cut, ...]:
+    def cuts(self, found: _Told) -> tuple[Cut, ...]:
         """One for each unit that is cut."""
         return tuple(
-            Cut(end, tuple(told.bad[target] for target in dict.fromkeys(unit.targets) if target in told.bad))
+            Cut(end, tuple(found.bad[target] for target in dict.fromkeys(unit.targets) if target in found.bad))
             for unit, left, end in zip(self._units, self.left, self._ends, strict=False)
             if left is None
         )
-
-
-def _citation(target: int) -> wire.CitationInput:
-    if target <= REF_MAX:
-        return wire.CitationInput(ref=target)
-    return wire.CitationInput(chunk_id=_BEYOND_ALL_IDS if target == markers.UNREADABLE else str(target))
 
 
 def _name(verdict: wire.CitationVerdict) -> str:
     return f"{verdict.ref} {verdict.chunk_id} {verdict.status}"
 
 
-def _detail(told: _Told) -> str:
-    details = [verdict.detail for verdict in told.all_bad]
+def _detail(found: _Told) -> str:
+    details = [verdict.detail for verdict in found.all_bad]
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return f"{details[0]}{more}" if details else "The validator rejected the answer and named no citation."
