@@ -19,7 +19,9 @@ class ReconciliationRequest(Body):
     verify_vectors: bool = Field(
         False, description="compare every vector and search for every point, not only for a sample of them"
     )
-    points_per_s: Annotated[int, Field(gt=0)] | None = Field(None, description="compare no faster than this")
+    points_per_s: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
+        None, description="compare no faster than this"
+    )
 
 
 class Finding(Body):
