@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from ragver.api.authentication import CALLER
 from ragver.bootstrap import Services
 from ragver.caller import Caller
-from ragver.errors import KeyMissing
+from ragver.errors import KeyMissing, Unavailable
 from ragver.types import Role
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -104,9 +104,15 @@ def read_by(caller: Caller, body: BodyT) -> BodyT:
 
 
 async def hung_up(request: Request) -> bool:
-    """Whether an answer that stays open should end: its client has gone, or its key is no longer good."""
+    """Whether an answer that stays open should end: its client has gone, or its key is no longer good.
+
+    Also if that cannot be known, the ledger being away: whoever asks anew then learns why.
+    """
     services: Services = request.app.state.services
-    return await request.is_disconnected() or not await services.keys.still_good(caller_of(request))
+    try:
+        return await request.is_disconnected() or not await services.keys.still_good(caller_of(request))
+    except Unavailable:
+        return True
 
 
 def declared(dependencies: Iterable[Dependency]) -> Open | Needs | None:

@@ -62,6 +62,10 @@ async def stored(services: Services) -> list[dict[str, Any]]:
     return [dict(row) for row in await query(services.database.url, "SELECT * FROM api_key ORDER BY created_at")]
 
 
+async def _away(*_: object) -> None:
+    raise LedgerUnavailable("the ledger did not answer")
+
+
 async def code(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
@@ -279,7 +283,7 @@ async def test_a_new_key_is_known_elsewhere_at_once_or_within_the_bound(services
     await elsewhere.close()
 
 
-async def test_an_open_feed_ends_with_its_key(services: Services) -> None:
+async def test_an_open_feed_ends_with_its_key(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was let in is looked at again for as long as the answer stays open."""
     await make_corpus(services)
     key = await make_key(services, "chat", "reader")
@@ -292,6 +296,11 @@ async def test_an_open_feed_ends_with_its_key(services: Services) -> None:
             return False
 
     request = Listening({"type": "http", "app": app, CALLER: caller})
+    assert not await hung_up(request)
+    with monkeypatch.context() as patched:
+        patched.setattr("ragver.keys.KEYS_AGE_S_MAX", -1)
+        patched.setattr(services.database, "fetch", _away)
+        assert await hung_up(request), "nobody knows whether the key is still good"
     assert not await hung_up(request)
     await services.keys.revoke_key(key.id)
     assert await hung_up(request)
@@ -312,11 +321,7 @@ async def test_with_the_ledger_away_nobody_is_let_in_but_to_the_metrics(
     key = await make_key(services, "prometheus", "reader")
     await services.keys.admit(key.secret)
     await services.keys.close()
-
-    async def away(*_: object) -> None:
-        raise LedgerUnavailable("the ledger did not answer")
-
-    monkeypatch.setattr(services.database, "fetch", away)
+    monkeypatch.setattr(services.database, "fetch", _away)
     monkeypatch.setattr("ragver.keys.KEYS_AGE_S_MAX", -1)
     async with client_of(services) as api:
         assert (503, "ledger_unavailable") == await code(await api.get("/v1/corpora", auth=With(key)))
