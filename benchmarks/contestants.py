@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ragver import wire
 from ragver.bootstrap import Services
 from ragver.collection import collection_of
-from ragver.index.edge import EdgeIndex, _Shard
+from ragver.index.edge import EdgeIndex
+from ragver.index.edge_shard import Shard
 from ragver.liveness import CorpusView
 
 K = 10
@@ -30,7 +31,7 @@ class Contestants:
     view: CorpusView
     queries: NDArray[np.float32]
     connection: Any
-    shard: _Shard
+    shard: Shard
 
     @staticmethod
     @asynccontextmanager

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import latency
 from benchmarks.report import keep, show
 from benchmarks.vectors import DIMENSIONS, clustered
-from ragver.index import edge
+from ragver.index import edge_shard
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Payload, Point, Search
 from ragver.types import ChunkId, Distance, DocumentId, Epoch
@@ -91,10 +91,10 @@ class Bench:
 
     async def during_build(self, phase: str) -> float:
         """The port's p99 while a build that the next write brings about goes on."""
-        edge.BUILD_POINTS_MIN = 1
+        edge_shard.BUILD_POINTS_MIN = 1
         started_s = time.perf_counter()
         await self.write(clustered(1, seed=1))
-        edge.BUILD_POINTS_MIN = sys.maxsize
+        edge_shard.BUILD_POINTS_MIN = sys.maxsize
         while self.building:
             await self.work(WRITE_EVERY_SEARCHES)
         self.figures[phase] = {"seconds": time.perf_counter() - started_s}
@@ -113,9 +113,8 @@ class Bench:
         vectors, found = np.concatenate(self._written), 0
         for query in self._queries[:RECALL_QUERIES]:
             nearest = set((np.argpartition(-(vectors @ query), K)[:K] + 1).tolist())
-            found += len(
-                nearest & {match.chunk_id for match in await self._index.search(self._collection, _search(query))}
-            )
+            matches = await self._index.search(self._collection, _search(query))
+            found += len(nearest & {match.chunk_id for match in matches})
         return found / (K * RECALL_QUERIES)
 
 
@@ -125,14 +124,14 @@ def _search(query: NDArray[np.float32]) -> Search:
 
 async def measure(directory: Path, count: int) -> dict[str, Any]:
     index, collection = EdgeIndex(directory), Collection("scale", DIMENSIONS, Distance.COSINE)
-    edge.BUILD_POINTS_MIN = sys.maxsize
+    edge_shard.BUILD_POINTS_MIN = sys.maxsize
     await index.ensure(collection)
     bench = Bench(index, collection)
     await bench.write_many(count, seed=3)
     before = await bench.quiet("flat")
     build = await bench.during_build("build")
     await bench.quiet("graph")
-    await bench.write_many(count // edge.BUILD_SHARE, seed=3 + count)
+    await bench.write_many(count // edge_shard.BUILD_SHARE, seed=3 + count)
     grown = await bench.quiet("grown")
     rebuild = await bench.during_build("rebuild")
     await bench.quiet("rebuilt")

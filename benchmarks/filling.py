@@ -18,7 +18,7 @@ from ragver import wire
 from ragver.bootstrap import Services
 from ragver.clock import SystemClock
 from ragver.collection import collection_of
-from ragver.index import edge
+from ragver.index import edge_shard
 from ragver.index.edge import EdgeIndex
 from ragver.indexer import Indexer
 from ragver.ledger import commits, tables
@@ -120,11 +120,11 @@ async def graphs_built(services: Services, corpora: Sequence[str]) -> None:
 
 @contextmanager
 def _graphs(points_min: int) -> Iterator[None]:
-    usual, edge.BUILD_POINTS_MIN = edge.BUILD_POINTS_MIN, points_min
+    usual, edge_shard.BUILD_POINTS_MIN = edge_shard.BUILD_POINTS_MIN, points_min
     try:
         yield
     finally:
-        edge.BUILD_POINTS_MIN = usual
+        edge_shard.BUILD_POINTS_MIN = usual
 
 
 async def copied(services: Services, source: str, name: str) -> None:

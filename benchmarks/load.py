@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Literal
 from benchmarks.measure import latency
 
 HOST = "127.0.0.1"
+API_KEY = "RAGVER_API_KEY"
 HEADER_END = b"\r\n\r\n"
 Kind = Literal["closed", "open"]
 
@@ -32,11 +34,12 @@ class Load:
     failures: int
 
 
-def prepared(port: int, path: str, body: bytes) -> bytes:
+def prepared(port: int, path: str, body: bytes, api_key: str | None) -> bytes:
     """A POST as bytes."""
+    authorization = "" if api_key is None else f"Authorization: Bearer {api_key}\r\n"
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: keep-alive\r\n{authorization}\r\n"
     )
     return head.encode() + body
 
@@ -50,12 +53,14 @@ async def apart(
     connections: int,
     seconds: float,
     rate_per_s: float = 0.0,
+    api_key: str | None = None,
 ) -> Load:
     """Send these bodies (each one line) in turn, from another process; `rate_per_s` is for the open loop."""
     command = [sys.executable, "-m", "benchmarks.load", kind, str(port), path]
     process = await asyncio.create_subprocess_exec(
         *command,
         *(str(number) for number in (connections, seconds, rate_per_s)),
+        env=os.environ | ({} if api_key is None else {API_KEY: api_key}),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -124,7 +129,7 @@ def _load(latencies_s: list[float], failures: int, elapsed_s: float) -> Load:
 
 
 async def _main(kind: str, port: int, path: str, connections: int, seconds: float, rate_per_s: float) -> None:
-    requests = [prepared(port, path, body) for body in sys.stdin.buffer.read().split(b"\n")]
+    requests = [prepared(port, path, body, os.environ.get(API_KEY)) for body in sys.stdin.buffer.read().split(b"\n")]
     if kind == "closed":
         result = await _closed_loop(port, requests, connections, seconds)
     else:

@@ -16,15 +16,15 @@ STARTUP_S_MAX = 10.0
 
 
 @asynccontextmanager
-async def served(services: Services) -> AsyncIterator[int]:
-    """The port that answers for these services, until the end of the block."""
+async def served(services: Services, *, guarded: bool = True) -> AsyncIterator[int]:
+    """The port that answers for these services, until the end of the block; `guarded` as in ``create_app``."""
 
     @asynccontextmanager
     async def already_open() -> AsyncIterator[Services]:
         yield services
 
     port = free_port()
-    app = create_app(already_open, services.settings.request_bytes_max)
+    app = create_app(already_open, services.settings.request_bytes_max, guarded=guarded)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
     serving = asyncio.create_task(server.serve())
     try:

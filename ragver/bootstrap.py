@@ -15,6 +15,7 @@ from ragver.embedded.datadir import DataDir
 from ragver.embedding.registry import Embedders, OpenAISettings
 from ragver.erasure import Erasures
 from ragver.errors import SettingsInvalid
+from ragver.explaining import Explanations
 from ragver.generations import Builder, Dropping, Generations
 from ragver.index.port import Index
 from ragver.index.qdrant_options import Connection, Options
@@ -25,6 +26,7 @@ from ragver.ledger.database import Database
 from ragver.liveness import Views
 from ragver.recalls import Recalls
 from ragver.receipts import ReceiptSigner
+from ragver.reconciler.comparing import different
 from ragver.reconciler.service import Reconciler
 from ragver.retention import Pins, Retention
 from ragver.retrieval import Limits, Retrieval
@@ -54,6 +56,7 @@ class Services:
     validation: Validation
     answers: Answers
     recalls: Recalls
+    explanations: Explanations
     keys: Keys
     reconciler: Reconciler
     pins: Pins
@@ -91,7 +94,7 @@ async def open_services(
         metrics = Metrics()
         embedders = Embedders(_openai(settings))
         stack.push_async_callback(embedders.aclose)
-        builder = Builder(database, stores.index, embedders, clock)
+        builder = Builder(database, stores.index, embedders, different, clock)
         indexer = Indexer(database, stores.index, builder, clock, settings.indexer_poll_ms / 1000, metrics)
         services = await _assemble(settings, stores, database, embedders, clock, metrics, builder, indexer)
         stack.push_async_callback(services.keys.close)
@@ -155,6 +158,7 @@ async def _assemble(
         validation=validation,
         answers=Answers(database, views, validation, clock, metrics),
         recalls=Recalls(database, views),
+        explanations=Explanations(database, views),
         keys=keys,
         reconciler=Reconciler(database, stores.index, indexer.apply, clock, metrics),
         pins=Pins(database, views, tokens),

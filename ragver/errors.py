@@ -8,7 +8,7 @@ RagverError
 ├── Unauthenticated           nobody knows who is asking: KeyMissing, KeyInvalid
 ├── NotAllowed                whoever is asking may not
 ├── NotFound                  CorpusNotFound, GenerationNotFound, DocumentNotFound, PinNotFound, ErasureNotFound,
-│                             AnswerNotFound, KeyNotFound, ReconciliationNotFound
+│                             ChunkNotFound, AnswerNotFound, KeyNotFound, ReconciliationNotFound
 ├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, TooManyPins,
 │                             GenerationInTheWay, EmbeddingUnchanged, AnswerIdTaken, KeyExists,
 │                             ReconciliationRunning
@@ -128,6 +128,10 @@ class CorpusNotFound(NotFound):
 
 class DocumentNotFound(NotFound):
     code, title = "document_not_found", "There is no such document"
+
+
+class ChunkNotFound(NotFound):
+    code, title = "chunk_not_found", "There is no such chunk"
 
 
 class AnswerNotFound(NotFound):

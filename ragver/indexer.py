@@ -148,10 +148,11 @@ class Indexer:
         ready = list(takewhile(lambda change: not change.awaits_vector, found))
         await self.apply(standing, ready)
         await self._advance(progress, standing, ready, found)
-        if len(ready) < len(found):
+        # Before more vectors are made: where commits keep coming there are always some to make.
+        self._consider_verifying(progress, standing)
+        if len(ready) < len(found) and standing.generation.generation_id not in self._aside:
             awaiting = [change.chunk_id for change in found if change.awaits_vector]
             self._work_aside(standing, self._builder.fill(standing, awaiting))
-        self._consider_verifying(progress, standing)
         return len(ready) > 0 or not found
 
     def _consider_verifying(self, progress: _Progress, standing: Standing) -> None:

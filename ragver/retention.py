@@ -8,13 +8,14 @@ the ledger: killed anywhere, the next collection finds in the ledger what is sti
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ragver import wire
 from ragver.clock import Clock
 from ragver.collection import collection_of
 from ragver.errors import CollectionRunning, CorpusNotFound, RagverError
-from ragver.index.port import Collection, Index
-from ragver.ledger import answers, corpora, generations, retention
+from ragver.index.port import Collection, Compactable, Index
+from ragver.ledger import answers, corpora, generations, retention, scrubbing
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Database
 from ragver.ledger.retention import Horizon
@@ -27,6 +28,10 @@ BATCH_CHUNKS_MAX = 1_000
 """Chunks removed in one step."""
 BATCH_ANSWERS_MAX = 1_000
 """Recorded answers removed in one step."""
+
+NOT_COMPACTABLE = (
+    "a Qdrant server rewrites its segments by itself, some time; to be sure, rebuild the index into a new collection"
+)
 
 
 class Pins:
@@ -98,21 +103,25 @@ class Retention:
                 # The next corpus's index may be there.
                 logger.warning("gc_failed", corpus=info.name, code=error.code, detail=error.detail)
 
-    async def collect(self, name: str) -> wire.GcResult:
+    async def collect(self, name: str, *, full: bool = False) -> wire.GcResult:
         """Move the horizon and remove everything behind it.
+
+        With `full`, both stores' files are rewritten without what was removed, by retention or by an erasure: each
+        table is locked meanwhile, and the other corpora of the ledger wait too.
 
         Raises ``CorpusNotFound``, ``CollectionRunning``, or that a store is unavailable; what was done until then
         stays done, and the next collection goes on from there.
         """
-        return await self._collect(await corpora.get(self._database, name))
+        return await self._collect(await corpora.get(self._database, name), full=full)
 
-    async def _collect(self, info: CorpusInfo) -> wire.GcResult:
+    async def _collect(self, info: CorpusInfo, *, full: bool = False) -> wire.GcResult:
         async with retention.collector(self._database, info.corpus_id) as alone:
             if not alone:
                 raise CollectionRunning(f"another process removes what has passed the horizon of {info.name!r}")
             forgotten = await self._forget_answers(info.corpus_id)
             horizon = await retention.move_horizon(self._database, info.corpus_id)
             removed = await self._remove_behind(info.corpus_id, horizon)
+            given_back = await self._give_back(info.corpus_id) if full else {}
         if removed or horizon.now != horizon.before:
             logger.info("gc_done", corpus=info.name, horizon=horizon.now, chunks=removed)
         self._metrics.collected.labels(info.name).inc(removed)
@@ -125,7 +134,23 @@ class Retention:
             chunks=removed,
             answers=forgotten,
             pins=len(await retention.pins(self._database, info.corpus_id)),
+            **given_back,
         )
+
+    async def _give_back(self, corpus: CorpusId) -> dict[str, Any]:
+        """Rewrite the files of both stores; as fields of the result."""
+        steps = [await self._compact(collection) for collection in await self._collections(corpus)]
+        before = await scrubbing.size(self._database)
+        steps += await scrubbing.scrub(self._database)
+        return {"full": steps, "ledger_bytes_before": before, "ledger_bytes": await scrubbing.size(self._database)}
+
+    async def _compact(self, collection: Collection) -> wire.GcStep:
+        step = f"index: rewrite {collection.name}"
+        if not isinstance(self._index, Compactable):
+            return wire.GcStep(step=step, done=False, detail=NOT_COMPACTABLE)
+        if await self._index.exists(collection):
+            await self._index.compact(collection)
+        return wire.GcStep(step=step, done=True)
 
     async def _forget_answers(self, corpus: CorpusId) -> int:
         forgotten = 0

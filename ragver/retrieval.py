@@ -33,6 +33,7 @@ from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, as_vector, normalised
 from ragver.errors import (
     CorpusNotFound,
+    EmbeddingUnavailable,
     IndexLagging,
     IndexUnavailable,
     InvalidRequest,
@@ -113,9 +114,9 @@ class Retrieval:
         info = view.info
         try:
             return await self._fitted(view, request)
-        except InvalidRequest:
+        except (InvalidRequest, EmbeddingUnavailable):
             # It may fit another corpus that has taken the name since this process last looked, or the generation
-            # that serves now.
+            # that serves now: perhaps it was the end of its model that brought the cut-over.
             now, _ = await self._views.fresh(name)
             if now.info is info:
                 raise

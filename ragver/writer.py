@@ -18,6 +18,7 @@ from ragver.errors import (
     CommitContention,
     CorpusNotFound,
     DocumentTooLarge,
+    EmbeddingUnavailable,
     IdempotencyKeyReused,
     InvalidRequest,
     VectorInvalid,
@@ -146,7 +147,7 @@ class Writer:
                 return *await self._commit_to(info, request, record, stages), info
             except OtherGeneration:
                 await view.fresh()
-            except InvalidRequest:
+            except (InvalidRequest, EmbeddingUnavailable):
                 # It may have been committed when it did fit, or fit what the corpus has become meanwhile.
                 async with self._database.autocommit() as connection:
                     earlier = await self._earlier(connection, info.corpus_id, record)

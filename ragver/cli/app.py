@@ -14,6 +14,7 @@ from ragver.cli import (
     corpora,
     demo,
     erasure,
+    explaining,
     history,
     importing,
     index,
@@ -22,6 +23,7 @@ from ragver.cli import (
     options,
     reads,
     recalls,
+    reconcile,
     retention,
     serve,
     status,
@@ -88,7 +90,9 @@ ORDER = (
     "retrieve",
     "validate",
     "log",
+    "reconcile",
     "recalls",
+    "explain",
     "index",
     "gc",
     "erase",
@@ -136,8 +140,10 @@ app.command("retrieve")(reads.retrieve)
 app.command("validate")(reads.validate)
 app.command("log")(history.log)
 app.command("recalls")(recalls.recalls)
+app.command("explain")(explaining.explain)
 app.add_typer(index.app, name="index")
 app.add_typer(keys.app, name="keys")
+app.command("reconcile")(reconcile.reconcile)
 app.command("gc")(retention.gc)
 app.command("erase")(erasure.erase)
 app.command("status")(status.status)

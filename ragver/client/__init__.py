@@ -12,7 +12,7 @@ from ragver.client.prompts import numbered
 from ragver.client.retries import NO_RETRIES, Retries
 from ragver.client.sync.client import Client
 from ragver.client.sync.corpus import Corpus
-from ragver.client.verdict import Verdict
+from ragver.client.verdict import Lease, Reuse, ReuseOfMany, Verdict
 
 __all__ = [
     "NO_RETRIES",
@@ -21,8 +21,11 @@ __all__ = [
     "AsyncCorpus",
     "Client",
     "Corpus",
+    "Lease",
     "Opening",
     "Retries",
+    "Reuse",
+    "ReuseOfMany",
     "ServerUnreachable",
     "Verdict",
     "numbered",

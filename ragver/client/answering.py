@@ -10,7 +10,7 @@ from ragver import wire
 from ragver.client.bodies import PAGE, built, identified, parsed, path_of, whole
 from ragver.client.events import data_of
 from ragver.client.transport import AsyncTransport
-from ragver.client.verdict import Verdict
+from ragver.client.verdict import Reuse, ReuseOfMany, Verdict
 from ragver.gate.sources import TextStream
 from ragver.gate.stream import AsyncGatedStream
 from ragver.types import Policy, Scope
@@ -143,26 +143,19 @@ class AsyncAnswering(AsyncTransport):
         """What is kept of an answer that was validated with `record`; never its text."""
         return parsed(wire.Answer, await self._send("GET", path_of(corpus, "answers", answer_id)))
 
-    async def revalidate(
-        self, corpus: str, answer_id: str, *, principals: Sequence[str] = ()
-    ) -> wire.RevalidateResponse:
-        """Whether a recorded answer may be served again now, to a reader with these principals.
-
-        The verdict may be acted on for its `valid_for_ms`, counted from before this call.
-        """
+    async def revalidate(self, corpus: str, answer_id: str, *, principals: Sequence[str] = ()) -> Reuse:
+        """Whether a recorded answer may be served again until the verdict's deadline, to a reader with these labels."""
         body = built(wire.RevalidateRequest, principals=list(principals))
         path = path_of(corpus, "answers", answer_id, "revalidate")
         response = await self._send("POST", path, body=body, repeatable=True)
-        return parsed(wire.RevalidateResponse, response)
+        return Reuse.received(response)
 
-    async def revalidate_many(
-        self, corpus: str, ids: Sequence[str], *, principals: Sequence[str] = ()
-    ) -> wire.RevalidateManyResponse:
+    async def revalidate_many(self, corpus: str, ids: Sequence[str], *, principals: Sequence[str] = ()) -> ReuseOfMany:
         """The same for many answers, in their order; one that is not on record is rejected."""
         body = built(wire.RevalidateManyRequest, ids=list(ids), principals=list(principals))
         path = path_of(corpus, "answers", "revalidate")
         response = await self._send("POST", path, body=body, repeatable=True)
-        return parsed(wire.RevalidateManyResponse, response)
+        return ReuseOfMany.received(response)
 
     # ── recalls ──────────────────────────────────────────────────────────────────────────────────────────────
 

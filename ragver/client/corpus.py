@@ -50,6 +50,7 @@ class AsyncCorpus:
     each_recall = on_corpus(AsyncClient.each_recall)
     follow_recalls = on_corpus(AsyncClient.follow_recalls)
 
+    explain = on_corpus(AsyncClient.explain)
     verify_log = on_corpus(AsyncClient.verify_log)
 
     reconcile = on_corpus(AsyncClient.reconcile)

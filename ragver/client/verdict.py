@@ -1,4 +1,4 @@
-"""A verdict and the time within which it may be acted on."""
+"""Verdicts, and the time within which they may be acted on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Self
 import httpx
 from pydantic import PrivateAttr
 
+from ragver import wire
 from ragver.client.bodies import parsed
-from ragver.wire import ValidateResponse
 
 ASKED = "ragver_asked_s"
 """The extension of a response that says when, by ``time.monotonic``, the attempt began that it answers."""
 
 
-class Verdict(ValidateResponse):
-    """The validator's answer, and its lease by this process's monotonic clock.
+class Lease(wire.Body):
+    """How long a verdict holds, by this process's monotonic clock.
 
-    The lease counts from before the request was sent, so it ends here no later than on the server, however long
-    the way back took.
+    It counts from before the request was sent, so it ends here no later than on the server, however long the way back
+    took.
     """
 
+    valid_for_ms: int
     _asked_s: float = PrivateAttr(default=float("-inf"))
 
     @classmethod
@@ -33,7 +34,7 @@ class Verdict(ValidateResponse):
 
     @property
     def deadline_s(self) -> float:
-        """When the lease ends, as ``time.monotonic`` tells it: text may be released before, and not from then on."""
+        """When it ends, as ``time.monotonic`` tells it: text may be released before, and not from then on."""
         return self._asked_s + self.valid_for_ms / 1000
 
     @property
@@ -42,5 +43,17 @@ class Verdict(ValidateResponse):
         return self.deadline_s - time.monotonic()
 
     def still_valid(self) -> bool:
-        """Whether text may still be released on it. If not, validate again."""
+        """Whether text may still be released on it. If not, ask again."""
         return self.remaining_s > 0
+
+
+class Verdict(Lease, wire.ValidateResponse):
+    """The validator's answer for one piece of generated text."""
+
+
+class Reuse(Lease, wire.RevalidateResponse):
+    """Whether a recorded answer may be served again."""
+
+
+class ReuseOfMany(Lease, wire.RevalidateManyResponse):
+    """The same for many answers."""

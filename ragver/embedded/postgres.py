@@ -46,6 +46,10 @@ SETTINGS: Mapping[str, str] = {
     # Modest: the machine is also the user's.
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
+    # A segment that is done with is removed: recycled, it would keep what was erased until it is written over.
+    "wal_recycle": "off",
+    # Error messages must not bring values of rows into the log file.
+    "log_error_verbosity": "terse",
     # Parallel queries need more of /dev/shm than a container has by default.
     "max_parallel_workers_per_gather": "0",
     "jit": "off",

@@ -6,7 +6,7 @@ achieved is in the ledger. Trouble is said in the generation's `problem`, waited
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -16,7 +16,6 @@ from ragver.clock import Clock
 from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, normalised
 from ragver.errors import LedgerUnavailable, RagverError, VectorInvalid
-from ragver.generations.checking import different
 from ragver.index.port import Index
 from ragver.ledger import commits, generations, lifecycle, vectors
 from ragver.ledger.database import Database
@@ -30,14 +29,18 @@ FILL_TEXTS_MAX = 256
 RETRY_S = 5.0
 """How long to wait after a failure before trying again."""
 
+Compare = Callable[[Database, Index, Standing, Epoch], Awaitable[list[ChunkId]]]
+"""The chunks not touched after an epoch whose points are not as the ledger has them."""
+
 
 class Builder:
     """Fills and checks generations. Its methods return in any case; who calls them looks at the ledger again."""
 
-    def __init__(self, database: Database, index: Index, embedders: Embedders, clock: Clock) -> None:
+    def __init__(self, database: Database, index: Index, embedders: Embedders, compare: Compare, clock: Clock) -> None:
         self._database = database
         self._index = index
         self._embedders = embedders
+        self._compare = compare
         self._clock = clock
 
     async def fill(self, standing: Standing, chunk_ids: Sequence[ChunkId]) -> None:
@@ -55,9 +58,8 @@ class Builder:
         What is not equal is removed, and everything applied anew. Nobody may write to the collection meanwhile.
         """
         try:
-            found = await different(self._database, self._index, standing, epoch)
-            if not found:
-                await lifecycle.verified(self._database, leadership, epoch)
+            found = await self._compare(self._database, self._index, standing, epoch)
+            if not found and await lifecycle.verified(self._database, leadership, epoch):
                 logger.info("generation_verified", corpus=standing.corpus_name, epoch=epoch)
                 return
             await self._index.delete(collection_of(standing), found)

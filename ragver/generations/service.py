@@ -24,8 +24,10 @@ from ragver.ledger.database import Database
 from ragver.ledger.lifecycle import Account, CutOver
 from ragver.types import Epoch, GenerationId, GenerationState
 
-LOCK_LAG_EPOCHS_MAX = 16
-"""How far behind the head a generation may be when commits are held back for it to catch up."""
+LOCK_LAG_EPOCHS_MAX = 200
+LOCK_CHUNKS_MAX = 256
+"""How far behind a generation may be, in epochs and in chunks without a vector, when commits are held back for it to
+catch up."""
 LOCKED_S_MAX = 2.0
 """How long commits are held back for that at most, in one attempt."""
 CUT_OVER_ATTEMPTS_MAX = 3
@@ -36,11 +38,11 @@ LOOK_S = 0.01
 class Generations:
     """The generations of every corpus."""
 
-    def __init__(self, database: Database, index: Index, clock: Clock, begun: Callable[[], None]) -> None:
+    def __init__(self, database: Database, index: Index, clock: Clock, wake: Callable[[], None]) -> None:
         self._database = database
         self._index = index
         self._clock = clock
-        self._begun = begun
+        self._wake = wake
 
     async def begin(self, name: str, request: wire.GenerationCreate) -> tuple[wire.Generation, bool]:
         """Begin to build a generation beside the serving one, or go on with one that was begun for the same embedding;
@@ -54,7 +56,7 @@ class Generations:
         if request.embedding is not None:
             _check_change(info, embedding)
         generation, begun = await lifecycle.begin(self._database, info.corpus_id, embedding)
-        self._begun()
+        self._wake()
         return _told(await lifecycle.account(self._database, info.corpus_id, generation)), begun
 
     async def all_of(self, name: str) -> list[wire.Generation]:
@@ -107,6 +109,7 @@ class Generations:
         return cutting.head, cutting.serving, self._clock.monotonic() - locked_at_s
 
     async def _caught_up(self, cutting: CutOver, until_s: float) -> bool:
+        self._wake()
         while not await cutting.ready():
             if self._clock.monotonic() >= until_s:
                 return False
@@ -143,7 +146,7 @@ def _check_near(account: Account) -> None:
     if account.state in (GenerationState.SERVING, GenerationState.RETIRED):
         what = "serves already" if account.state is GenerationState.SERVING else "is retired; begin a new one"
         raise GenerationInTheWay(f"generation {generation} {what}")
-    if account.embedded < account.chunks and account.head - account.applied > LOCK_LAG_EPOCHS_MAX:
+    if account.chunks - account.embedded > LOCK_CHUNKS_MAX:
         stands = f"has vectors of {account.embedded} of its {account.chunks} chunks"
     elif account.head - account.applied > LOCK_LAG_EPOCHS_MAX:
         stands = f"has applied epoch {account.applied} of {account.head}"

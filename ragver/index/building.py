@@ -11,8 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 NICENESS = 19
+FILL_POINTS = 1_000
+"""Points copied at a time."""
 COMPLAINT_CHARS_MAX = 2_000
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
@@ -31,6 +34,8 @@ class Build:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.source: Path | None = None
+        """Where the points come from, if the shard in the directory is to be filled first."""
         self._starting = Lock()
         self._child: subprocess.Popen[str] | None = None
         self._cancelled = False
@@ -39,7 +44,8 @@ class Build:
         """Return when the shard in the directory has its graph, on the disk; else ``BuildFailed``."""
         with self._starting:
             self.check()
-            command = [sys.executable, "-P", __file__, str(self.directory), str(os.getpid())]
+            source = [] if self.source is None else [str(self.source)]
+            command = [sys.executable, "-P", __file__, str(self.directory), str(os.getpid()), *source]
             quiet = subprocess.DEVNULL
             self._child = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, text=True)
         _, complaint = self._child.communicate()
@@ -80,17 +86,37 @@ def _end_with(parent: int) -> None:
         sys.exit("the parent is gone")
 
 
-def _build(directory: Path) -> None:
+def _build(directory: Path, source: Path | None) -> None:
     import qdrant_edge as edge
 
     shard = edge.EdgeShard.load(str(directory))
-    shard.optimize()
+    # What is only copied gets a graph if it had one.
+    if source is None or _filled(shard, edge.EdgeShard.load(str(source))):
+        shard.optimize()
     shard.flush()
     shard.close()
     sync_tree(directory)
 
 
+def _filled(shard: Any, source: Any) -> bool:
+    """Insert all points of the source; whether it has a graph."""
+    import qdrant_edge as edge
+
+    start = None
+    while True:
+        request = edge.ScrollRequest(start, FILL_POINTS, with_payload=True, with_vector=True)
+        records, start = source.scroll(request)
+        rows = [edge.Point(record.id, record.vector or [], record.payload or {}) for record in records]
+        if rows:
+            shard.update(edge.UpdateOperation.upsert_points(rows))
+        if start is None:
+            break
+    has_graph = source.info().indexed_vectors_count > 0
+    source.close()
+    return bool(has_graph)
+
+
 if __name__ == "__main__":
     _end_with(int(sys.argv[2]))
     os.nice(NICENESS)
-    _build(Path(sys.argv[1]))
+    _build(Path(sys.argv[1]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -175,6 +175,15 @@ class Stamped(Protocol):
 
 
 @runtime_checkable
+class Compactable(Protocol):
+    """An index that can rewrite a collection's files when it is told to."""
+
+    async def compact(self, collection: Collection) -> None:
+        """Rewrite the files without anything of points that were deleted before this call, logs included; return
+        when the old files are gone. Reads and writes go on meanwhile. Takes as long as building the collection."""
+
+
+@runtime_checkable
 class Comparable(Protocol):
     """An index that can be held against the ledger, point by point."""
 

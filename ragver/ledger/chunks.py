@@ -169,15 +169,6 @@ _CHANGES_OF = text(f"""
     {_CHANGE_COLUMNS}
 """)
 
-# The same, of the next chunks in the order of their ids.
-_CHANGES_FROM = text(f"""
-    WITH k AS MATERIALIZED (
-        SELECT {_CHANGED_COLUMNS} FROM chunk
-        WHERE corpus_id = :corpus AND id > :after ORDER BY id LIMIT :limit
-    )
-    {_CHANGE_COLUMNS}
-""")
-
 # Of the changes after an applied epoch, those of chunks alive at an epoch.
 _CHANGES_OF_ALIVE = text(f"""
     WITH k AS MATERIALIZED (
@@ -291,15 +282,6 @@ async def changes_of(
     """The chunks that exist among `ids`, as the index has to hold them now."""
     parameters = {"corpus": corpus, "generation": generation, "ids": list(ids)}
     return {ChunkId(row.id): _change(row) for row in await database.fetch(_CHANGES_OF, parameters)}
-
-
-async def changes_from(
-    database: Database, corpus: CorpusId, generation: GenerationId, after: ChunkId, limit: int
-) -> list[Change]:
-    """Up to `limit` chunks with an id above `after`, in ascending order, as the index has to hold them now."""
-    parameters = {"corpus": corpus, "generation": generation, "after": after, "limit": limit}
-    found = [_change(row) for row in await database.fetch(_CHANGES_FROM, parameters)]
-    return sorted(found, key=lambda change: change.chunk_id)
 
 
 async def changes_of_alive(

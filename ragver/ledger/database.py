@@ -150,10 +150,10 @@ class Database:
             yield Connection(driver)
 
     @asynccontextmanager
-    async def own_connection(self) -> AsyncIterator[Connection]:
-        """A connection outside the pool, for session locks; closed at the end of the block."""
+    async def own_connection(self, command_s_max: float = COMMAND_TIMEOUT_S) -> AsyncIterator[Connection]:
+        """A connection outside the pool, for session locks and long work; closed at the end of the block."""
         with failures_named():
-            driver = await asyncpg.connect(self.url, **CONNECT_ARGUMENTS)
+            driver = await asyncpg.connect(self.url, **{**CONNECT_ARGUMENTS, "command_timeout": command_s_max})
             try:
                 yield Connection(driver)
             finally:

@@ -120,10 +120,20 @@ _FORGET_OLD = text("""
     DELETE FROM dropped_collection WHERE dropped_at < clock_timestamp() - make_interval(secs => :age_s)
 """)
 
-# The whole collection was compared at its applied epoch, and the leader still leads.
+# The whole collection was compared at its applied epoch, the leader still leads, and no chunk lacks its vector.
 _VERIFIED = text("""
     UPDATE index_generation SET verified_epoch = :epoch, problem = NULL
     WHERE corpus_id = :corpus AND id = :generation AND leader_term = :term AND applied_epoch = :epoch
+      AND NOT EXISTS (
+        SELECT 1 FROM corpus c JOIN chunk k ON k.corpus_id = c.id
+        WHERE c.id = :corpus AND k.touched_epoch <= :epoch AND k.text IS NOT NULL
+          AND (k.died_epoch IS NULL OR k.died_epoch > c.horizon)
+          AND NOT EXISTS (
+            SELECT 1 FROM embedding
+            WHERE corpus_id = :corpus AND generation_id = :generation AND chunk_id = k.id
+          )
+      )
+    RETURNING id
 """)
 
 # Why a generation does not get on; written only when it changes.
@@ -233,10 +243,11 @@ async def forget_dropped(database: Database) -> None:
         await connection.fetch(_FORGET_OLD, {"age_s": DROPPED_AGAIN_S})
 
 
-async def verified(database: Database, leadership: Leadership, epoch: Epoch) -> None:
-    """Say that the collection was found equal to the ledger at its applied epoch; nothing if the term is over."""
+async def verified(database: Database, leadership: Leadership, epoch: Epoch) -> bool:
+    """Say that the collection was found equal to the ledger at its applied epoch; False, and nothing is said, if the
+    term is over, or if a chunk was passed over for which there was no vector."""
     async with database.autocommit() as connection:
-        await connection.fetch(_VERIFIED, {**key_of(leadership), "epoch": epoch})
+        return await connection.first(_VERIFIED, {**key_of(leadership), "epoch": epoch}) is not None
 
 
 async def note_problem(database: Database, corpus: CorpusId, generation: GenerationId, problem: str | None) -> None:

@@ -70,20 +70,22 @@ _REMOVABLE = text("""
     ORDER BY died_epoch, id LIMIT :limit
 """)
 
-# Vectors of all generations and texts go; the rest of the row stays as the tombstone. The rows are locked in the
-# order of their ids, in which an erasure locks them too.
+# The rows are locked in the order of their ids, in which an erasure locks them too. Not one statement with the
+# removal, which would then not see a vector that was added while the lock was waited for.
+_LOCK = text("""
+    SELECT id FROM chunk
+    WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[])) AND died_epoch <= :horizon AND text IS NOT NULL
+    ORDER BY id FOR UPDATE
+""")
+
+# Vectors of all generations and texts go; the rest of the row stays as the tombstone.
 _REMOVE = text("""
-    WITH k AS MATERIALIZED (
-        SELECT id FROM chunk
-        WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[])) AND died_epoch <= :horizon AND text IS NOT NULL
-        ORDER BY id FOR UPDATE
-    ), vectors AS (
+    WITH vectors AS (
         DELETE FROM embedding
-        WHERE corpus_id = :corpus AND chunk_id = ANY(ARRAY(SELECT id FROM k))
+        WHERE corpus_id = :corpus AND chunk_id = ANY(CAST(:ids AS bigint[]))
           AND generation_id = ANY(ARRAY(SELECT id FROM index_generation WHERE corpus_id = :corpus))
     )
-    UPDATE chunk SET text = NULL WHERE corpus_id = :corpus AND id = ANY(ARRAY(SELECT id FROM k))
-    RETURNING id
+    UPDATE chunk SET text = NULL WHERE corpus_id = :corpus AND id = ANY(CAST(:ids AS bigint[]))
 """)
 
 # Session-level: PostgreSQL itself lets go when the collector's connection ends, however it ended.
@@ -153,8 +155,10 @@ async def removable(database: Database, corpus: CorpusId, horizon: Epoch, limit:
 
 async def remove(database: Database, corpus: CorpusId, horizon: Epoch, chunk_ids: Sequence[ChunkId]) -> int:
     """Remove texts and vectors of these chunks; how many had been there."""
-    async with database.autocommit() as connection:
-        return len(await connection.fetch(_REMOVE, {"corpus": corpus, "horizon": horizon, "ids": list(chunk_ids)}))
+    async with database.transaction() as connection:
+        locked = await connection.fetch(_LOCK, {"corpus": corpus, "horizon": horizon, "ids": list(chunk_ids)})
+        await connection.fetch(_REMOVE, {"corpus": corpus, "ids": [row.id for row in locked]})
+    return len(locked)
 
 
 @asynccontextmanager

@@ -82,6 +82,12 @@ _DESCRIPTIONS = text("""
     CROSS JOIN LATERAL (SELECT acl, metadata FROM document WHERE corpus_id = :corpus AND id = l.document LIMIT 1) d
 """)
 
+# Of some chunks, those whose removal by an erasure has not come to its end.
+_BEING_ERASED = text("""
+    SELECT DISTINCT e.chunk_id FROM erasure, unnest(chunk_ids) AS e(chunk_id)
+    WHERE corpus_id = :corpus AND completed_at IS NULL AND e.chunk_id = ANY(CAST(:ids AS bigint[]))
+""")
+
 # How many chunks have a vector in a generation.
 _SIZE = text("SELECT count(*) AS size FROM embedding WHERE corpus_id = :corpus AND generation_id = :generation")
 
@@ -103,6 +109,11 @@ async def moment(database: Database, corpus: CorpusId, generation: GenerationId)
     """Where a generation stands now; None once it or its corpus is gone."""
     rows = await database.fetch(_MOMENT, {"corpus": corpus, "generation": generation})
     return Moment(Epoch(rows[0].epoch), Epoch(rows[0].horizon), Epoch(rows[0].applied_epoch)) if rows else None
+
+
+async def being_erased(database: Database, corpus: CorpusId, ids: Sequence[ChunkId]) -> set[ChunkId]:
+    """The chunks among `ids` that an erasure is about to remove from the index."""
+    return {ChunkId(row.chunk_id) for row in await database.fetch(_BEING_ERASED, {"corpus": corpus, "ids": list(ids)})}
 
 
 async def size(database: Database, corpus: CorpusId, generation: GenerationId) -> int:

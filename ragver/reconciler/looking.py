@@ -95,11 +95,13 @@ class Looker:
         self, drifted: Mapping[ChunkId, Drift], before: _Reading, points: Mapping[ChunkId, StoredPoint]
     ) -> list[Confirmed]:
         """What of it another reading of the ledger does not explain."""
+        going = await scanning.being_erased(self._database, self._standing.corpus, list(drifted))
         after = await self._read(list(drifted))
         confirmed = []
         for chunk_id, drift in sorted(drifted.items()):
             change = after.changes.get(chunk_id)
-            if not unmoved(before.changes.get(chunk_id), change) or diff.in_flight(change, after.moment):
+            moved = not unmoved(before.changes.get(chunk_id), change)
+            if moved or diff.in_flight(change, after.moment) or chunk_id in going:
                 continue
             again = self._judge(after, chunk_id, points.get(chunk_id))
             if again is None and drift.kind is not DriftKind.UNREACHABLE:

@@ -44,7 +44,7 @@ def other_vectors(page: Page, ledgers: Mapping[ChunkId, bytes]) -> Ids:
 
 def _mixed(ids: Ids, seed: int) -> NDArray[np.uint64]:
     """Evenly spread over all numbers (the finaliser of splitmix64)."""
-    mixed = ids.astype(np.uint64) + np.uint64(seed % 2**32) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = ids.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
     return mixed ^ (mixed >> np.uint64(31))

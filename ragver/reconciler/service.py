@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 
 from ragver import wire
 from ragver.clock import Clock
-from ragver.errors import CorpusNotFound, IndexUnavailable, RagverError, ReconciliationNotFound, ReconciliationRunning
-from ragver.index.port import Comparable, Index
+from ragver.errors import CorpusNotFound, RagverError, ReconciliationNotFound, ReconciliationRunning
+from ragver.index.port import Index
 from ragver.ledger import corpora, generations, reconciliations, scanning
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Database
 from ragver.ledger.generations import Standing
 from ragver.ledger.reconciliations import Progress, Run, RunLock, Wanted
 from ragver.reconciler import advice
+from ragver.reconciler.comparing import comparable
 from ragver.reconciler.repair import Apply
 from ragver.reconciler.run import Reconciliation, Tools
 from ragver.stamping import Sighting, Stamps
@@ -104,7 +105,7 @@ class Reconciler:
             yield lock
 
     async def _work(self, standing: Standing, run: Run, lock: RunLock) -> None:
-        tools = Tools(self._database, self._index, self._comparable, self._stamps, self._apply, self._clock)
+        tools = Tools(self._database, self._index, comparable(self._index), self._stamps, self._apply, self._clock)
         try:
             await Reconciliation(tools, standing, run, lock).work()
         except RagverError as error:
@@ -112,12 +113,6 @@ class Reconciler:
             await reconciliations.finish(self._database, run, RunState.FAILED, f"{error.detail} ({error.code})")
         found = {str(kind): count for kind, count in run.progress.found.items()}
         logger.info("reconciled", corpus=standing.corpus_name, run=run.id, found=found)
-
-    @property
-    def _comparable(self) -> Comparable:
-        if not isinstance(self._index, Comparable):
-            raise IndexUnavailable("this index adapter cannot be compared with the ledger: it lacks `Comparable`")
-        return self._index
 
     async def _begin(self, info: CorpusInfo, wanted: Wanted) -> tuple[Standing, Run]:
         """A new run, or the one that a killed process has left, if it was to do the same."""

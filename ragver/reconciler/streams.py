@@ -106,8 +106,9 @@ async def _ahead(source: AsyncGenerator[_Ledgers, None]) -> AsyncGenerator[_Ledg
 
     async def read() -> None:
         try:
-            async for part in source:
-                await ready.put(part)
+            async with aclosing(source):
+                async for part in source:
+                    await ready.put(part)
             await ready.put(None)
         except Exception as error:  # noqa: BLE001 - raised where the parts are waited for
             await ready.put(error)

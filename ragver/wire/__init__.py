@@ -76,6 +76,7 @@ from ragver.wire.recalls import Recall, RecalledChunk, RecallPage
 from ragver.wire.reconciliations import Finding, Reconciliation, ReconciliationList, ReconciliationRequest
 from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
+from ragver.wire.stories import Happening, Story, StoryEvent, Subject
 from ragver.wire.validation import AnswerId, CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
 
 __all__ = [
@@ -134,6 +135,7 @@ __all__ = [
     "Generation",
     "GenerationCreate",
     "GenerationList",
+    "Happening",
     "Hit",
     "HitDocument",
     "IdempotencyKey",
@@ -176,6 +178,9 @@ __all__ = [
     "SetAcl",
     "SetMetadata",
     "StoreReceipt",
+    "Story",
+    "StoryEvent",
+    "Subject",
     "Text",
     "ValidateRequest",
     "ValidateResponse",

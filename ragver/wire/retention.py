@@ -59,4 +59,6 @@ class GcResult(Body):
     chunks: int = Field(description="chunks whose points, texts and vectors were removed")
     answers: int = Field(0, description="recorded answers that were removed for their age")
     pins: int = Field(description="pins that hold the horizon now")
-    full: list[GcStep] = Field(default_factory=list, description="with `full`: what was given back to the disk")
+    full: list[GcStep] = Field(default_factory=list, description="with `full`: what was rewritten, store by store")
+    ledger_bytes_before: int | None = Field(None, description="with `full`: of all tables, indexes included")
+    ledger_bytes: int | None = None

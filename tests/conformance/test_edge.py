@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ragver.errors import IndexUnavailable
-from ragver.index import edge
+from ragver.index import edge_shard
 from ragver.index.edge import EdgeIndex
 from ragver.index.edge_files import MARKER
 from ragver.index.port import Index
@@ -96,7 +96,7 @@ async def test_a_killed_process_loses_nothing_after_a_flush_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Past the bound of unflushed points the log is cut, and what it held is in the segments."""
-    monkeypatch.setattr(edge, "UNFLUSHED_POINTS_MAX", 10)
+    monkeypatch.setattr(edge_shard, "UNFLUSHED_POINTS_MAX", 10)
     collection = a_collection()
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
@@ -118,7 +118,7 @@ async def test_every_write_reaches_the_disk_before_it_returns(tmp_path: Path, mo
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
     synced: list[str] = []
-    monkeypatch.setattr(edge, "sync", lambda *paths: synced.extend(path.name for path in paths))
+    monkeypatch.setattr(edge_shard, "sync", lambda *paths: synced.extend(path.name for path in paths))
 
     writes: list[Callable[[], Awaitable[None]]] = [
         lambda: index.upsert(collection, [a_point(1)]),
@@ -214,13 +214,13 @@ async def test_a_reader_does_not_open_again_what_is_being_removed(
     index, collection = EdgeIndex(tmp_path / "index"), a_collection()
     await index.ensure(collection)
     await index.upsert(collection, [a_point(1)])
-    close = edge._Shard.close
+    close = edge_shard.Shard.close
 
-    def close_and_read(shard: edge._Shard) -> None:
+    def close_and_read(shard: edge_shard.Shard) -> None:
         close(shard)
         with pytest.raises(IndexUnavailable, match="has no collection"):
             index._shard(collection)
 
-    monkeypatch.setattr(edge._Shard, "close", close_and_read)
+    monkeypatch.setattr(edge_shard.Shard, "close", close_and_read)
     await index.drop(collection)
     await index.close()

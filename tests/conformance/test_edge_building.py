@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ragver.index import building, edge, edge_engine
+from ragver.index import building, edge_engine, edge_shard
 from ragver.index.building import Build
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Index, Point
@@ -32,7 +32,7 @@ from ragver.testing.index_suite import (
     ids,
     payloads,
 )
-from ragver.types import ChunkId, Distance
+from ragver.types import ChunkId, Distance, FieldType
 
 KILLS = 6
 WAIT_S = 60.0
@@ -40,8 +40,8 @@ WAIT_S = 60.0
 
 @pytest.fixture(autouse=True)
 def builds_are_made_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BUILD_POINTS_MIN", 5)
-    monkeypatch.setattr(edge, "BUILD_RETRY_S", 0.0)
+    monkeypatch.setattr(edge_shard, "BUILD_POINTS_MIN", 5)
+    monkeypatch.setattr(edge_shard, "BUILD_RETRY_S", 0.0)
     monkeypatch.setattr(edge_engine, "FULL_SCAN_KB", 1)
 
 
@@ -76,7 +76,7 @@ def clustered(count: int, seed: int, dimensions: int) -> NDArray[np.float32]:
 
 async def test_the_graph_finds_what_an_exact_search_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a third of the points dead, and again after more points and a second build."""
-    monkeypatch.setattr(edge, "BUILD_POINTS_MIN", 3_000)
+    monkeypatch.setattr(edge_shard, "BUILD_POINTS_MIN", 3_000)
     collection = a_collection(dimensions=32)
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
@@ -102,7 +102,7 @@ async def test_what_is_written_during_a_build_is_there_after_it(
 ) -> None:
     """New points, deaths, refreshes and deletes, on points of the copy and on later ones; the point inserted again
     stays as it was. Carried over in several turns, and still there after a restart."""
-    monkeypatch.setattr(edge, "CARRY_POINTS_MAX", 3)
+    monkeypatch.setattr(edge_shard, "CARRY_POINTS_MAX", 3)
     collection = a_collection()
     index = EdgeIndex(tmp_path)
     await index.ensure(collection)
@@ -168,7 +168,7 @@ async def test_a_build_that_fails_leaves_the_index_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """And is not tried again at once."""
-    monkeypatch.setattr(edge, "BUILD_RETRY_S", 600.0)
+    monkeypatch.setattr(edge_shard, "BUILD_RETRY_S", 600.0)
     (tmp_path / "failing.py").write_text(end)
     monkeypatch.setattr(building, "__file__", str(tmp_path / "failing.py"))
     collection = a_collection()
@@ -215,10 +215,10 @@ async def test_a_build_stops_with_its_collection(tmp_path: Path, monkeypatch: py
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from ragver.index import edge, edge_engine
+from ragver.index import edge, edge_engine, edge_shard
 from ragver.testing.index_suite import a_collection, a_point, deaths, ids
 
-edge.BUILD_POINTS_MIN, edge.BUILD_RETRY_S = 5, 0.0
+edge_shard.BUILD_POINTS_MIN, edge_shard.BUILD_RETRY_S = 5, 0.0
 
 async def main(directory, name):
     index, collection = edge.EdgeIndex(Path(directory)), a_collection(name=name)
@@ -266,3 +266,46 @@ async def test_a_process_killed_while_it_builds_and_swaps_loses_nothing(tmp_path
     assert not alive & numbers
     assert not stored.keys() & {20_000 + number for number in numbers}
     assert len(shards(tmp_path, collection)) == 1
+
+
+@pytest.mark.parametrize("graph", [False, True])
+async def test_compacting_leaves_nothing_of_deleted_points_on_the_disk(
+    graph: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither vector nor payload, in segments, payload indexes or log; while points come and go meanwhile."""
+    monkeypatch.setattr(edge_shard, "BUILD_POINTS_MIN", 200 if graph else 10**6)
+    collection = replace(a_collection(dimensions=64), filterable={"team": FieldType.KEYWORD})
+    index = EdgeIndex(tmp_path)
+    await index.ensure(collection)
+    points = [_secret(number) for number in range(300)]
+    await index.upsert(collection, points[:250])
+    if graph:
+        await until(lambda: index._shards[collection.name]._in_graph > 0)
+    doomed = points[117]
+    await index.delete(collection, [doomed.chunk_id])
+    assert _holding(tmp_path, b"secret-117", doomed.vector.tobytes())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(index.compact(collection))
+        group.create_task(index.upsert(collection, points[250:]))
+        group.create_task(index.delete(collection, [points[118].chunk_id]))
+    assert not _holding(tmp_path, b"secret-117", doomed.vector.tobytes())
+    kept = sorted(point.chunk_id for point in points if point not in (points[117], points[118]))
+    assert kept == [point.chunk_id for point in await index.scroll(collection, None, 1_000)]
+    assert graph is (index._shards[collection.name]._in_graph > 0)
+    assert 1 == len(shards(tmp_path, collection))
+    await index.close()
+
+
+def _secret(number: int) -> Point:
+    """A point whose payload no other point has."""
+    chunk_id = ChunkId(200_000 + number)
+    vector = normalised(Distance.COSINE, a_vector(chunk_id, 64))
+    return Point(chunk_id, vector, replace(a_payload(), metadata={"team": f"secret-{number}"}))
+
+
+def _holding(directory: Path, *wanted: bytes) -> list[str]:
+    """The files that hold any of these bytes."""
+    return [
+        path.name for path in directory.rglob("*") if path.is_file() and any(one in path.read_bytes() for one in wanted)
+    ]

@@ -385,3 +385,36 @@ class TestLog:
 def _head_and_applied(ragver: CommandLine, corpus: str) -> tuple[int, int]:
     found = ragver("corpus", "show", corpus, "--json").json
     return found["head"], found["applied_epoch"]
+
+
+class TestUpkeep:
+    def test_the_log_is_verified(self, ragver: CommandLine, corpus: str) -> None:
+        ragver("put", "a.md", "--corpus", corpus, stdin="one")
+        first = ragver("log", "--verify", "--corpus", corpus, "--json").json
+        ragver("put", "a.md", "--corpus", corpus, stdin="two")
+        good = ragver("log", "--verify", "--corpus", corpus, "--anchor", f"1:{first['head_hash']}")
+        bad = ragver("log", "--verify", "--corpus", corpus, "--anchor", f"1:{'0' * 64}")
+
+        assert (True, 1, 1) == (first["intact"], first["head"], first["verified"])
+        assert (0, ["log", "intact"]) == (good.status, good.rows[0])
+        assert (1, True) == (bad.status, bad.out.startswith("log\tbroken\n"))
+
+    def test_what_has_passed_the_horizon_is_collected(self, ragver: CommandLine, corpus: str) -> None:
+        assert [[corpus, "0", "0", "0", "0"]] == [row[:5] for row in ragver("gc", "--corpus", corpus).rows]
+
+    def test_a_document_is_erased_and_the_receipt_checked(
+        self, ragver: CommandLine, corpus: str, tmp_path: Path
+    ) -> None:
+        ragver("put", "a.md", "--corpus", corpus, stdin="one")
+        asked = ragver("erase", "a.md", "--corpus", corpus, "--reason", "asked for")
+        assert (2, True) == (asked.status, "--yes" in asked.err)
+        erased = ragver("erase", "a.md", "--corpus", corpus, "--reason", "asked for", "--yes", "--json")
+        assert (0, "complete") == (erased.status, erased.json["state"])
+        receipt = tmp_path / "receipt.json"
+        receipt.write_text(erased.out)
+        checked = ragver("erase", "--verify", receipt, "--json")
+        assert (0, True, True) == (checked.status, checked.json["genuine"], checked.json["now"]["erased"])
+        receipt.write_text(erased.out.replace('"asked for"', '"another reason"'))
+        forged = ragver("erase", "--verify", receipt)
+        assert (1, True) == (forged.status, forged.out.startswith("receipt\tnot genuine"))
+        assert 2 == ragver("erase", "never", "--corpus", corpus, "--reason", "x", "--yes").status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,12 @@ import pytest
 from ragver import wire
 from ragver.bootstrap import Services
 from ragver.errors import CorpusNotFound, EpochAhead, SnapshotExpired, SnapshotForeign, SnapshotInvalid
+from ragver.gate import AsyncGatedStream, Released
+from ragver.gate.flow import AsyncValidate
 from ragver.index.port import Payload, Point
-from ragver.types import ChunkId, Decision, DocumentId, Epoch
+from ragver.types import ChunkId, Decision, DocumentId, Epoch, Policy
+from ragver.validation import facts
+from ragver.validator import Question, decide
 from tests.support.services import (
     CORPUS,
     commit,
@@ -289,3 +294,63 @@ async def test_g06_text_that_retention_has_removed_cannot_be_quoted(stopped: Ser
     ask: dict[str, Any] = {"scope": "cited", "principals": STAFF}
     answer = await validate(other, token, citations=[{"ref": 1, "quote": "30 days"}], **ask)
     assert ["deleted"] == statuses(answer)
+
+
+# ── in a stream ─────────────────────────────────────────────────────────────────────────────────────────────
+
+CLAIMS = ["Bring cake [3]. ", "You get 30 days [1]. ", "They carry over [2]. ", "Bring cake [3]. ", "That is all."]
+DYING: dict[str, list[wire.Operation]] = {
+    "deleted": [delete("leave")],
+    "edited": [put("leave", acl=STAFF, chunks=[chunk("You get 28 days.", 1)])],
+    "closed to the reader": [set_acl("leave", "group:board")],
+}
+
+
+async def streamed(services: Services, validate: AsyncValidate, policy: Policy, dying: list[wire.Operation]) -> str:
+    """What a gate lets out of an answer when the page that it cites dies after the first piece."""
+    found = await retrieve(services, principals=STAFF)
+
+    async def model() -> AsyncIterator[str]:
+        yield CLAIMS[0] + CLAIMS[1][:1]  # the first claim is closed when the second begins
+        await shown.wait()
+        yield "".join(CLAIMS)[len(CLAIMS[0]) + 1 :]
+
+    shown = asyncio.Event()
+    released = ""
+    async for event in AsyncGatedStream(validate, found.snapshot, model(), policy=policy, principals=STAFF).events():
+        if isinstance(event, Released):
+            released += event
+        if not shown.is_set():
+            await commit(services, CORPUS, *dying)
+            shown.set()
+    return released
+
+
+@pytest.mark.parametrize("dying", DYING.values(), ids=DYING)
+@pytest.mark.parametrize("policy", [Policy.STRICT, Policy.REDACT])
+async def test_g06_a_gate_lets_no_claim_out_whose_source_died_while_it_was_written(
+    stopped: Services, policy: Policy, dying: list[wire.Operation]
+) -> None:
+    """The answer ends there, or goes on without the claim, as the policy says."""
+
+    async def validate(request: wire.ValidateRequest) -> wire.ValidateResponse:
+        return await stopped.validation.validate(CORPUS, request)
+
+    released = await streamed(stopped, validate, policy, dying)
+    left = CLAIMS if policy is Policy.REDACT else CLAIMS[:1]
+    assert "".join(claim for claim in left if "[1]" not in claim and "[2]" not in claim).strip() == released
+
+
+async def test_g06_anomaly_a_gate_that_believes_the_retrieval_lets_dead_claims_out(stopped: Services) -> None:
+    """What was true of the hits when they were retrieved says nothing of now."""
+    found = await retrieve(stopped, principals=STAFF)
+    hits = [ChunkId(int(hit.chunk_id)) for hit in found.hits]
+    known = await (await stopped.views.get(CORPUS)).records(hits)
+    then = {chunk_id: facts(record) for chunk_id, record in known.items()}
+
+    async def validate(request: wire.ValidateRequest) -> wire.ValidateResponse:
+        verdict = decide(Question.of(request, hits), then)
+        answer = await stopped.validation.validate(CORPUS, request)
+        return answer.model_copy(update={"verdict": verdict.decision, "citations": verdict.citations})
+
+    assert "".join(CLAIMS) == await streamed(stopped, validate, Policy.STRICT, DYING["deleted"])

@@ -6,13 +6,16 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from ragver import wire
 from ragver.bootstrap import Services
 from ragver.ledger.corpora import FENCE_MARGIN_MS
 from ragver.types import Decision
+from tests.support.api import client_of
 from tests.support.clock import Hands
 from tests.support.services import CORPUS, commit, delete, make_corpus, open_test_services, put
 from tests.support.spine import EXTERNAL, chunk, retrieve, second_process, validate
@@ -85,6 +88,30 @@ async def test_g07_a_replayed_fence_is_a_fence(fenced: Services, clock: Hands) -
     await asyncio.gather(first, return_exceptions=True)
     passed = await _returns_after(clock, commit(fenced, CORPUS, delete("a"), fence=True, idempotency_key="once"))
     assert passed >= TTL_MS + FENCE_MARGIN_MS
+
+
+REQUESTS = {
+    "a commit": ("POST", "/commits", {"ops": [{"op": "delete", "key": "a"}]}),
+    "a document put": ("PUT", "/documents/a", {"chunks": [chunk("a2", 2)]}),
+    "a document deleted": ("DELETE", "/documents/a", None),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+async def test_g07_every_write_can_be_fenced_and_so_is_its_repetition(
+    fenced: Services, clock: Hands, request_: tuple[str, str, Any]
+) -> None:
+    """Over HTTP, whichever form the write has; what is replayed waits like what was written."""
+    method, path, body = request_
+    async with client_of(fenced) as client:
+        for replayed in (False, True):
+            sent = client.request(
+                method, f"/v1/corpora/{CORPUS}{path}?fence=true", json=body, headers={"Idempotency-Key": "once"}
+            )
+            answered: asyncio.Future[httpx.Response] = asyncio.ensure_future(sent)
+            assert await _returns_after(clock, answered) >= TTL_MS + FENCE_MARGIN_MS
+            result = answered.result().json()
+            assert (True, replayed) == (result["fenced"], result["replayed"]), result
 
 
 async def test_g07_a_verdict_says_how_long_it_may_be_acted_on(fenced: Services) -> None:

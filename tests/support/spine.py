@@ -16,6 +16,7 @@ from ragver.clock import SystemClock
 from ragver.collection import collection_of
 from ragver.embedding.registry import Embedders, OpenAISettings
 from ragver.errors import IndexUnavailable
+from ragver.explaining import Explanations
 from ragver.index.port import Collection, Index, Match, Payload, Point, Search, StoredPoint
 from ragver.indexer import Indexer
 from ragver.ledger import corpora
@@ -155,6 +156,7 @@ async def second_process(services: Services, index: Index | None = None) -> Serv
         validation=validation,
         answers=Answers(services.database, views, validation, clock, metrics),
         recalls=Recalls(services.database, views),
+        explanations=Explanations(services.database, views),
         metrics=metrics,
     )
 

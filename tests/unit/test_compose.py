@@ -168,6 +168,22 @@ def test_commands_are_ones_that_ragver_has(name: str) -> None:
     assert 0 == CliRunner().invoke(app, [*SERVICES[name]["command"], "--help"]).exit_code
 
 
+def test_no_server_that_listens_on_all_addresses_is_open() -> None:
+    """They refuse to start before there is a key; the first is made by one command, in a container of the API's."""
+    assert all("ALLOW_UNAUTHENTICATED" not in key for name in OWN for key in _environment(SERVICES[name]))
+    guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (service, words) = re.findall(r"docker compose run --rm (\w+) (keys create .*?)\s+#", guide)[0]
+    command = words.split()
+
+    assert "api" == service
+    assert 0 == CliRunner().invoke(app, [*command[:2], "--help"]).exit_code
+    assert ["--role", "admin"] == command[-2:]
+    assert guide.index(words) < guide.index("docker compose up --detach --wait\ncurl")
+    assert {"migrate"} == {
+        needed for needed, how in SERVICES["api"]["depends_on"].items() if how["condition"].endswith("successfully")
+    }
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_settings_are_ones_that_ragver_has(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = _environment(SERVICES[name])

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from ragver import wire
-from ragver.api.access import ADMIN, READER, WRITER
+from ragver.api.access import ADMIN, READER, WRITER, Who
 from ragver.api.deps import CorpusPath, Use
 
 router = APIRouter(prefix="/corpora/{corpus}", tags=["retention"])
@@ -56,9 +56,17 @@ async def unpin_by_path(
 
 
 @router.post("/gc", summary="Collect", dependencies=[ADMIN], response_model=wire.GcResult)
-async def collect(corpus: CorpusPath, services: Use) -> wire.GcResult:
+async def collect(
+    corpus: CorpusPath,
+    services: Use,
+    who: Who,
+    full: Annotated[bool, Query(description="rewrite the stores' files without what was removed")] = False,
+) -> wire.GcResult:
     """Move the horizon as far as the retention and the pins let it, and remove what no readable epoch can see.
 
-    The server does this by itself now and then; 503 `collection_running` while it does.
+    The server does this by itself now and then; 503 `collection_running` while it does. With `full`, each table of the
+    ledger is locked while it is rewritten, for all corpora; the answer then takes as long as that.
     """
-    return await services.retention.collect(corpus)
+    if full:
+        who.check_whole_ledger()
+    return await services.retention.collect(corpus, full=full)

@@ -51,6 +51,7 @@ class Corpus:
     each_recall = on_corpus(Client.each_recall)
     follow_recalls = on_corpus(Client.follow_recalls)
 
+    explain = on_corpus(Client.explain)
     verify_log = on_corpus(Client.verify_log)
 
     reconcile = on_corpus(Client.reconcile)

@@ -101,9 +101,11 @@ class Operations(Transport):
         """Let go of a pinned epoch."""
         self._send("DELETE", path_of(corpus, "pins", pin_id))
 
-    def collect(self, corpus: str) -> wire.GcResult:
-        """Remove what has passed the horizon."""
-        return parsed(wire.GcResult, self._send("POST", path_of(corpus, "gc"), repeatable=True))
+    def collect(self, corpus: str, *, full: bool = False) -> wire.GcResult:
+        """Remove what has passed the horizon; with `full`, rewrite the stores' files without what was removed."""
+        parameters = {"full": full or None}
+        response = self._send("POST", path_of(corpus, "gc"), parameters=parameters, repeatable=not full)
+        return parsed(wire.GcResult, response)
 
     # ── erasure ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,6 +143,13 @@ class Operations(Transport):
         return parsed(wire.ReceiptKey, self._send("GET", "/v1/receipt-key"))
 
     # ── audit ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def explain(
+        self, corpus: str, *, chunk_id: str | None = None, key: str | None = None, answer_id: str | None = None
+    ) -> wire.Story:
+        """The whole story of a chunk, a document or a recorded answer, in time order; name one of them."""
+        parameters = {"chunk_id": chunk_id, "key": key, "answer_id": answer_id}
+        return parsed(wire.Story, self._send("GET", path_of(corpus, "explain"), parameters=parameters))
 
     def verify_log(self, corpus: str, *, anchor: tuple[int, str] | None = None) -> wire.LogVerification:
         """Walk the hash chain of the log; with an epoch and its hash that were written down, hold it against them."""

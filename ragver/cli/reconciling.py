@@ -1,0 +1,68 @@
+"""Waiting for a reconciliation, with a bar on a terminal and a line every few seconds elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ragver import wire
+from ragver.cli.progress import LINE_EVERY_S, every
+from ragver.client import AsyncClient
+from ragver.types import RunState
+
+LOOK_S = 0.25
+PATIENCE_S = 0.5
+"""How long the first answer may take: most runs are over by then."""
+
+
+async def to_its_end(client: AsyncClient, corpus: str, request: wire.ReconciliationRequest) -> wire.Reconciliation:
+    """Begin a run, or go on with one that was killed, and wait until it ends."""
+    run = await client.reconcile(corpus, request, wait_s=PATIENCE_S)
+    with _shown() as show:
+        while run.state is RunState.RUNNING:
+            show(run)
+            await asyncio.sleep(LOOK_S)
+            run = await client.reconciliation(corpus, run.id)
+    return run
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[wire.Reconciliation], None]]:
+    if not sys.stderr.isatty():
+        yield every(LINE_EVERY_S, lambda run: print(_line(run), file=sys.stderr, flush=True))
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[drift]}", style="yellow"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, drift="")
+
+        def show(run: wire.Reconciliation) -> None:
+            drift = f"{run.drift:,} differ" if run.drift else ""
+            progress.update(
+                task, description=_stage(run), completed=_done(run), total=run.points_expected or None, drift=drift
+            )
+
+        yield show
+
+
+def _stage(run: wire.Reconciliation) -> str:
+    return "comparing" if run.phase == "compare" else "repairing"
+
+
+def _done(run: wire.Reconciliation) -> int | None:
+    """Points gone over; the repair does not count them again."""
+    return min(run.points, run.points_expected) if run.phase == "compare" else None
+
+
+def _line(run: wire.Reconciliation) -> str:
+    return f"{_stage(run)}: {run.points:,} of about {run.points_expected:,} points, {run.drift:,} differ"
