@@ -8,11 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ragver.client import ApiError, AsyncClient, AsyncCorpus, Client, Corpus, Retries, Verdict, numbered, open
+    from ragver.client import (
+        AnswerRetracted,
+        ApiError,
+        AsyncClient,
+        AsyncCorpus,
+        Client,
+        Corpus,
+        Retries,
+        Verdict,
+        numbered,
+        open,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerRetracted",
     "ApiError",
     "AsyncClient",
     "AsyncCorpus",

@@ -13,9 +13,11 @@ from ragver.client.retries import NO_RETRIES, Retries
 from ragver.client.sync.client import Client
 from ragver.client.sync.corpus import Corpus
 from ragver.client.verdict import Lease, Reuse, ReuseOfMany, Verdict
+from ragver.gate import AnswerRetracted
 
 __all__ = [
     "NO_RETRIES",
+    "AnswerRetracted",
     "ApiError",
     "AsyncClient",
     "AsyncCorpus",
