@@ -23,6 +23,11 @@ ANSWER_S_MAX = 120.0
 FEED_SILENCE_S_MAX = 60.0
 """The server sends a heartbeat at least every 15 seconds."""
 CONNECTIONS_MAX = 100
+IDLE_S_MAX = 3.0
+"""Less than the 5 seconds after which the server closes an idle connection: a request must not meet that."""
+LIMITS = httpx.Limits(
+    max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_S_MAX
+)
 ATTEMPT_S_MIN = 0.01
 """What an attempt gets that begins as the deadline comes."""
 
@@ -47,7 +52,7 @@ class AsyncTransport:
             base_url=server_url(url),
             headers=authorization(api_key),
             transport=transport,
-            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
+            limits=LIMITS,
         )
 
     def __repr__(self) -> str:
@@ -134,6 +139,8 @@ class AsyncTransport:
 
     @contextmanager
     def _reaching(self, path: str) -> Iterator[None]:
+        if self._http.is_closed:
+            raise invalid(f"{self!r} cannot be used any more")
         try:
             yield
         except httpx.LocalProtocolError as error:

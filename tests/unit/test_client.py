@@ -128,6 +128,15 @@ async def test_no_answer_is_an_error_that_names_the_server(failure: httpx.Transp
     assert caught.value.retryable
 
 
+async def test_a_client_that_was_closed_says_so() -> None:
+    async with client(answering(200, "")) as api:
+        pass
+    with pytest.raises(ApiError, match="closed"):
+        await api.corpora()
+    with pytest.raises(ApiError, match="closed"):
+        await anext(api.follow("handbook"))
+
+
 async def test_a_server_that_is_not_ready_is_an_answer() -> None:
     away = wire.Readiness(status="unavailable", ledger="ledger_unavailable", index="ok")
     async with client(answering(503, away.model_dump_json())) as api:
