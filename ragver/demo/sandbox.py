@@ -11,14 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import httpx
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from ragver.api.app import create_app
 from ragver.bootstrap import Services, open_services
 from ragver.client import AsyncClient
+from ragver.client.in_process import InProcess
 from ragver.clock import SystemClock
 from ragver.indexer import Indexer
+from ragver.local import IN_PROCESS_URL
 from ragver.settings import Settings
 
 PREFIX: Final = "ragver-demo-"
@@ -83,10 +84,9 @@ async def opened() -> AsyncIterator[Sandbox]:
         settings = _OwnSettings(data_dir=Path(name) / "data")
         async with open_services(settings, role="ragver demo", indexing=False) as services:
             app = create_app(lambda: nullcontext(services), settings.request_bytes_max, guarded=False)
-            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with (
                 app.router.lifespan_context(app),
-                AsyncClient("http://in-process", transport=transport) as client,
+                AsyncClient(IN_PROCESS_URL, transport=InProcess(app)) as client,
             ):
                 yield Sandbox(services, client, Path(name))
 
