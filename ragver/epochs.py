@@ -9,6 +9,7 @@ from ragver.errors import EpochAhead, InvalidRequest, SnapshotExpired, TimeAhead
 from ragver.ledger import corpora
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
+from ragver.liveness import CorpusView
 from ragver.tokens import SnapshotTokens
 from ragver.types import Epoch, Level
 
@@ -30,8 +31,11 @@ async def committed_by(database: Database, info: CorpusInfo, request: wire.Retri
     return epoch
 
 
-def of_level(request: wire.RetrieveRequest, info: CorpusInfo, head: Head, tokens: SnapshotTokens) -> Epoch:
-    """The epoch that the request's consistency level means at this head."""
+async def of_level(request: wire.RetrieveRequest, view: CorpusView, head: Head, tokens: SnapshotTokens) -> Epoch:
+    """The epoch that the request's consistency level means at this head.
+
+    Raises ``EpochAhead`` or ``SnapshotForeign`` for a snapshot that this ledger has never issued, or has undone.
+    """
     wanted = request.consistency or wire.Consistency()
     match wanted.level:
         case Level.STRONG:
@@ -40,16 +44,19 @@ def of_level(request: wire.RetrieveRequest, info: CorpusInfo, head: Head, tokens
             lag = BOUNDED_LAG_EPOCHS_DEFAULT if wanted.max_lag_epochs is None else wanted.max_lag_epochs
             return Epoch(max(head.applied, head.horizon, head.epoch - lag))
         case Level.AT_LEAST:
-            return max(head.applied, head.horizon, _named(info, wanted, tokens))
+            return max(head.applied, head.horizon, await _named(view, head, wanted, tokens))
         case Level.EXACT:
-            return _named(info, wanted, tokens)
+            return await _named(view, head, wanted, tokens)
         case _:
             assert_never(wanted.level)
 
 
-def _named(info: CorpusInfo, wanted: wire.Consistency, tokens: SnapshotTokens) -> Epoch:
+async def _named(view: CorpusView, head: Head, wanted: wire.Consistency, tokens: SnapshotTokens) -> Epoch:
     if wanted.snapshot is not None:
-        return tokens.read(wanted.snapshot, info.corpus_id).epoch
+        snapshot = tokens.read(wanted.snapshot, view.info.corpus_id)
+        _check_issued(snapshot.epoch, view.info, head)
+        await view.require(snapshot)
+        return snapshot.epoch
     if wanted.epoch is None:
         raise InvalidRequest(f"level {wanted.level} needs `epoch` or `snapshot`")
     return Epoch(wanted.epoch)
@@ -57,9 +64,13 @@ def _named(info: CorpusInfo, wanted: wire.Consistency, tokens: SnapshotTokens) -
 
 def check(epoch: Epoch, info: CorpusInfo, head: Head) -> None:
     """Raise ``EpochAhead`` or ``SnapshotExpired`` if nobody can read the epoch."""
+    _check_issued(epoch, info, head)
+    check_horizon(epoch, head)
+
+
+def _check_issued(epoch: Epoch, info: CorpusInfo, head: Head) -> None:
     if epoch > head.epoch:
         raise EpochAhead(f"epoch {epoch} has not been issued; the head of {info.name!r} is {head.epoch}")
-    check_horizon(epoch, head)
 
 
 def check_horizon(epoch: Epoch, head: Head) -> None:

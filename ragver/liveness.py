@@ -12,15 +12,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ragver.coalesce import Coalesced
-from ragver.errors import CorpusNotFound
+from ragver.errors import CorpusNotFound, SnapshotForeign
 from ragver.ledger import chunks, corpora
 from ragver.ledger.chunks import ChunkRecord, Records
 from ragver.ledger.corpora import CorpusInfo, Head
 from ragver.ledger.database import Database
-from ragver.types import ChunkId, DocumentId, Epoch
+from ragver.tokens import Snapshot
+from ragver.types import ChunkId, DocumentId, Epoch, Lineage
 
 RECORDS_MAX = 50_000
 TOUCHED_DOCUMENTS_MAX = 10_000
+LINEAGES_MAX = 10_000
+"""Epochs whose lineage a view remembers."""
 
 
 class OtherGeneration(Exception):
@@ -38,6 +41,7 @@ class CorpusView:
         self._database = database
         self._records: dict[ChunkId, ChunkRecord] = {}
         self._chunks_of: defaultdict[DocumentId, set[ChunkId]] = defaultdict(set)
+        self._lineages: dict[Epoch, Lineage] = {}
         self._fresh = Coalesced(self._refresh)
 
     async def fresh(self) -> Head:
@@ -50,15 +54,46 @@ class CorpusView:
         return Epoch(0) if self.last is None else self.last.epoch
 
     async def _refresh(self) -> Head:
-        head = await corpora.head(self._database, self.info.corpus_id)
+        head = await self._head()
         if self._records and head.epoch != self.seen:
             limit = TOUCHED_DOCUMENTS_MAX + 1
             touched = await chunks.touched_documents(self._database, self.info.corpus_id, self.seen, limit)
             self._forget(touched, everything=len(touched) == limit or head.epoch < self.seen)
         if head.generation != self.info.generation.generation_id:
             self.info = await corpora.by_id(self._database, self.info.corpus_id)
+        if head.epoch != self.seen:
+            # Tokens of this epoch are issued from now on, and come back when it is no longer the head.
+            self._note_lineage(head.epoch, head.lineage)
         self.last = head
         return head
+
+    async def _head(self) -> Head:
+        if self.last is None:
+            return await corpora.head(self._database, self.info.corpus_id)
+        return await corpora.head_since(self._database, self.info.corpus_id, self.last)
+
+    async def lineage(self, epoch: Epoch) -> Lineage:
+        """The lineage of an epoch up to the head; a later view of a restored ledger looks it up anew."""
+        if self.last is not None and epoch == self.last.epoch:
+            return self.last.lineage
+        known = self._lineages.get(epoch)
+        if known is None:
+            known = self._note_lineage(epoch, await corpora.lineage_at(self._database, self.info.corpus_id, epoch))
+        return known
+
+    def _note_lineage(self, epoch: Epoch, lineage: Lineage) -> Lineage:
+        if len(self._lineages) >= LINEAGES_MAX:
+            self._lineages.pop(next(iter(self._lineages)))
+        self._lineages[epoch] = lineage
+        return lineage
+
+    async def require(self, snapshot: Snapshot) -> None:
+        """Raise ``SnapshotForeign`` for a snapshot of an epoch that a restore of the ledger has undone."""
+        if await self.lineage(snapshot.epoch) != snapshot.lineage:
+            raise SnapshotForeign(
+                f"the epoch {snapshot.epoch} of this token is not the one that the ledger has: it was restored from a "
+                "backup since, and has issued the number anew; retrieve again"
+            )
 
     def _forget(self, documents: Sequence[DocumentId], *, everything: bool) -> None:
         if everything:

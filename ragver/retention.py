@@ -44,9 +44,12 @@ class Pins:
 
     async def add(self, name: str, request: wire.PinRequest) -> wire.Pin:
         """Hold an epoch. Raises ``SnapshotExpired``, ``EpochAhead``, ``TooManyPins`` or what the token deserves."""
-        corpus = await self._corpus(name)
+        view, _ = await self._views.fresh(name)
+        corpus = view.info.corpus_id
         if request.snapshot is not None:
-            epoch = self._tokens.read(request.snapshot, corpus).epoch
+            snapshot = self._tokens.read(request.snapshot, corpus)
+            await view.require(snapshot)
+            epoch = snapshot.epoch
         else:
             assert request.epoch is not None
             epoch = Epoch(request.epoch)

@@ -152,7 +152,7 @@ class Retrieval:
             head = await self._head_for(asked)
             epoch = committed_by
             if epoch is None:
-                epoch = epochs.of_level(asked.request, asked.info, head, self._tokens)
+                epoch = await epochs.of_level(asked.request, asked.view, head, self._tokens)
             epochs.check(epoch, asked.info, head)
             return await self._completed(_begun(self, asked, epoch, head, early))
         except IndexUnavailable as away:
@@ -173,7 +173,7 @@ class Retrieval:
         hits = await self._hits(reading)
         if hits is None or not await self._confirmed(reading, len(hits)):
             return None
-        return self._answer(reading, hits)
+        return await self._answer(reading, hits)
 
     async def _from_the_tail(self, asked: Asked, away: IndexUnavailable) -> wire.RetrieveResponse | None:
         """A strong read without the index, if the ledger shows that the index could add nothing; else the error."""
@@ -310,11 +310,12 @@ class Retrieval:
         # A filter may have met metadata that is newer than the epoch.
         return question.filter is None or last.payload_epoch == head.payload_epoch
 
-    def _answer(self, reading: _Reading, hits: list[tuple[Match, ChunkRecord]]) -> wire.RetrieveResponse:
+    async def _answer(self, reading: _Reading, hits: list[tuple[Match, ChunkRecord]]) -> wire.RetrieveResponse:
         epoch, head = reading.question.epoch, reading.head
         snapshot = Snapshot(
             corpus=reading.info.corpus_id,
             epoch=epoch,
+            lineage=await reading.view.lineage(epoch),
             chunk_ids=tuple(match.chunk_id for match, _ in hits),
             principals=fingerprint(reading.question.principals),
             issued_at_s=int(self._clock.now().timestamp()),

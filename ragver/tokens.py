@@ -1,6 +1,7 @@
 """Snapshot tokens: what a reader holds on to.
 
-Like a Zanzibar zookie a token is opaque outside. Inside it names ledger, corpus and epoch, the chunks that the
+Like a Zanzibar zookie a token is opaque outside. Inside it names ledger, corpus and epoch, which of this
+number it is (a restored ledger issues numbers anew), the chunks that the
 retrieval returned in the order of their refs, a fingerprint of the principals they were returned to, and the
 time. It is signed (HMAC-SHA-256 by itsdangerous), so what it says need not be stored or looked up again.
 """
@@ -16,9 +17,9 @@ from uuid import UUID
 from itsdangerous import BadData, URLSafeSerializer
 
 from ragver.errors import SnapshotForeign, SnapshotInvalid
-from ragver.types import ChunkId, CorpusId, Epoch
+from ragver.types import ChunkId, CorpusId, Epoch, Lineage
 
-FORMAT = 1
+FORMAT = 2
 TOKEN_CHARACTERS_MAX = 32_768
 _FINGERPRINT_BYTES = 8
 
@@ -29,6 +30,8 @@ class Snapshot:
 
     corpus: CorpusId
     epoch: Epoch
+    lineage: Lineage
+    """Which epoch of this number it is."""
     chunk_ids: tuple[ChunkId, ...]
     """In the order of their refs: ref 1 is the first."""
     principals: str
@@ -53,6 +56,7 @@ class SnapshotTokens:
                 self._ledger,
                 snapshot.corpus,
                 snapshot.epoch,
+                snapshot.lineage,
                 snapshot.chunk_ids,
                 snapshot.principals,
                 snapshot.issued_at_s,
@@ -62,12 +66,12 @@ class SnapshotTokens:
 
     def read(self, token: str, corpus: CorpusId) -> Snapshot:
         """The snapshot of a token. Raises ``SnapshotInvalid`` or ``SnapshotForeign``."""
-        ledger, owner, epoch, chunk_ids, principals, issued_at_s = self._verified(token)
+        ledger, owner, epoch, lineage, chunk_ids, principals, issued_at_s = self._verified(token)
         if ledger != self._ledger:
             raise SnapshotForeign("this token was issued by another ledger; retrieve again here")
         if owner != corpus:
             raise SnapshotForeign("this token was issued for another corpus; retrieve again from this one")
-        return Snapshot(corpus, Epoch(epoch), tuple(chunk_ids), principals, issued_at_s)
+        return Snapshot(corpus, Epoch(epoch), Lineage(lineage), tuple(chunk_ids), principals, issued_at_s)
 
     def _verified(self, token: str) -> list[Any]:
         if len(token) > TOKEN_CHARACTERS_MAX:

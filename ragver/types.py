@@ -12,6 +12,10 @@ GenerationId = NewType("GenerationId", int)
 Epoch = NewType("Epoch", int)
 """The number of a commit in its corpus: 1, 2, 3 … without gaps; 0 is the empty corpus before the first."""
 
+Lineage = NewType("Lineage", str)
+"""The beginning of the hash of an epoch's commit, which tells this epoch from another of the same number: a ledger
+that is restored from a backup issues numbers anew."""
+
 WILDCARD = "*"
 """The access label that every reader carries."""
 

@@ -56,6 +56,7 @@ class Validation:
             raise SnapshotExpired(f"epoch {snapshot.epoch} lies before the horizon {head.horizon}; retrieve again")
         if snapshot.epoch > head.epoch:
             raise EpochAhead(f"the snapshot's epoch {snapshot.epoch} has not been issued; the head is {head.epoch}")
+        await view.require(snapshot)
         question = validator.Question.of(request, snapshot.chunk_ids)
         records = await view.records(question.wanted)
         verdict = validator.decide(question, {chunk_id: facts(record) for chunk_id, record in records.items()})

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ragver.canonical import canonical_hash
+from ragver.types import Lineage
 
 HASH_BEFORE_FIRST = bytes(32)
 REDACTED = b""
@@ -22,6 +23,12 @@ REDACTED = b""
 
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+LINEAGE_DIGITS = 16
+
+
+def lineage_of(hash: bytes | None) -> Lineage:
+    """What tells an epoch by the hash of its commit; epoch 0 has none and is the same everywhere."""
+    return Lineage("" if hash is None else hash.hex()[:LINEAGE_DIGITS])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from sqlalchemy import text
 from ragver import wire
 from ragver.errors import CorpusExists, CorpusNotFound
 from ragver.ledger import answers
+from ragver.ledger.chain import lineage_of
 from ragver.ledger.database import Connection, Database, Row
-from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId, GenerationState
+from ragver.types import CorpusId, Distance, Epoch, FieldType, GenerationId, GenerationState, Lineage
 
 FENCE_MARGIN_MS = 50
 """Waited beyond the verdicts' time, for clocks that do not tick alike: 50 ms in a minute is 830 ppm."""
@@ -70,6 +71,8 @@ class Head:
     """The generation that serves."""
     applied: Epoch
     """The epoch up to which that generation's index holds every change."""
+    lineage: Lineage
+    """Of the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,17 @@ _INFO_BY_ID = text(f"SELECT {_INFO_COLUMNS} WHERE c.id = :corpus")
 _INFOS = text(f"SELECT {_INFO_COLUMNS} ORDER BY c.name")
 
 # The head: what every read and every verdict begins with.
-_HEAD_COLUMNS = "c.epoch, c.horizon, c.payload_epoch, c.generation_id, g.applied_epoch"
+_HASH = "(SELECT hash FROM commit_log WHERE corpus_id = c.id AND epoch = {epoch})"
+_HEAD_COLUMNS = f"""
+    c.epoch, c.horizon, c.payload_epoch, c.generation_id, g.applied_epoch, {_HASH.format(epoch="c.epoch")} AS hash
+"""
 _HEAD = text(f"SELECT {_HEAD_COLUMNS} {_SERVING} WHERE c.id = :corpus")
+
+# The head, and the hash of an epoch that was seen before: another one than then if the ledger was restored since.
+_HEAD_SINCE = text(f"SELECT {_HEAD_COLUMNS}, {_HASH.format(epoch=':seen')} AS seen {_SERVING} WHERE c.id = :corpus")
+
+# The hash of the commit of an epoch.
+_HASH_AT = text("SELECT hash FROM commit_log WHERE corpus_id = :corpus AND epoch = :epoch")
 
 # Head and sizes.
 _FIGURES = text(f"""
@@ -230,6 +242,24 @@ async def head(database: Database, corpus: CorpusId) -> Head:
     return _head(await _one(database, _HEAD, corpus))
 
 
+async def head_since(database: Database, corpus: CorpusId, seen: Head) -> Head:
+    """Where the corpus stands now, if its log still goes through `seen`.
+
+    Raises ``CorpusNotFound`` if it does not: the ledger was restored from a backup meanwhile, and what was read of
+    this corpus before may be of epochs that it has issued anew since.
+    """
+    rows = await database.fetch(_HEAD_SINCE, {"corpus": corpus, "seen": seen.epoch})
+    if not rows or lineage_of(rows[0].seen) != seen.lineage:
+        raise CorpusNotFound("the corpus was deleted meanwhile, or its ledger restored from a backup")
+    return _head(rows[0])
+
+
+async def lineage_at(database: Database, corpus: CorpusId, epoch: Epoch) -> Lineage:
+    """The lineage of an epoch as the log has it now; of one that is not in it, that of none."""
+    rows = await database.fetch(_HASH_AT, {"corpus": corpus, "epoch": epoch})
+    return lineage_of(rows[0].hash if rows else None)
+
+
 async def figures(database: Database, corpus: CorpusId) -> Figures:
     """Head and sizes. Counts, so it takes time in proportion to the corpus."""
     row = await _one(database, _FIGURES, corpus)
@@ -260,6 +290,7 @@ def _head(row: Row) -> Head:
         payload_epoch=Epoch(row.payload_epoch),
         generation=GenerationId(row.generation_id),
         applied=Epoch(row.applied_epoch),
+        lineage=lineage_of(row.hash),
     )
 
 

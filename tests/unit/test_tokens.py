@@ -14,7 +14,7 @@ from itsdangerous import URLSafeSerializer
 
 from ragver.errors import SnapshotForeign, SnapshotInvalid
 from ragver.tokens import FORMAT, TOKEN_CHARACTERS_MAX, Snapshot, SnapshotTokens, fingerprint
-from ragver.types import REF_MAX, ChunkId, CorpusId, Epoch
+from ragver.types import REF_MAX, ChunkId, CorpusId, Epoch, Lineage
 
 LEDGER = UUID(int=1)
 TOKENS = SnapshotTokens("secret", LEDGER)
@@ -23,12 +23,15 @@ HERE = CorpusId(7)
 SNAPSHOTS = st.builds(
     Snapshot,
     corpus=st.just(HERE),
+    lineage=st.text("0123456789abcdef", max_size=16).map(Lineage),
     epoch=st.integers(0, 2**53).map(Epoch),
     chunk_ids=st.lists(st.integers(100_001, 2**63 - 1).map(ChunkId), max_size=20).map(tuple),
     principals=st.lists(st.text(st.characters(codec="utf-8"), max_size=5)).map(fingerprint),
     issued_at_s=st.integers(0, 2**40),
 )
-A_SNAPSHOT = Snapshot(HERE, Epoch(42), (ChunkId(100_003), ChunkId(100_001)), fingerprint(["group:hr"]), 1_700_000_000)
+A_SNAPSHOT = Snapshot(
+    HERE, Epoch(42), Lineage("0f" * 8), (ChunkId(100_003), ChunkId(100_001)), fingerprint(["group:hr"]), 1_700_000_000
+)
 
 
 @given(SNAPSHOTS)
