@@ -132,10 +132,8 @@ async def measure(services: Services, records: int) -> None:
     resting = await cut_over(services, generation.id)
     print(f"{told.chunks:,} chunks, {SERVING.dimensions} → {WANTED.dimensions} dimensions: {seconds:.1f} s, ", end="")
     print(f"{told.chunks / seconds:,.0f} chunks/s, the check included")
-    print(
-        f"commits held back: {done.locked_ms:.1f} ms by the cut-over, {back.locked_ms:.1f} ms by the rollback, ", end=""
-    )
-    print(f"{resting.locked_ms:.1f} ms by another cut-over when nothing is committed")
+    held = f"{done.locked_ms:.1f} ms by the cut-over, {back.locked_ms:.1f} ms by the rollback"
+    print(f"commits held back: {held}, {resting.locked_ms:.1f} ms by a cut-over at rest")
     quiet = latency(before.reads_ms), latency(before.commits_ms)
     for phase in (before, building, across):
         print(f"{phase.name:20}", _row("reads", phase.reads_ms, quiet[0]), _row("commits", phase.commits_ms, quiet[1]))

@@ -63,10 +63,9 @@ class Builder:
                 logger.info("generation_verified", corpus=standing.corpus_name, epoch=epoch)
                 return
             await self._index.delete(collection_of(standing), found)
-            await generations.reset(self._database, leadership)
-            await self._note(
-                standing, f"{len(found)} of its points were not as the ledger has them; they are made anew"
-            )
+            if await generations.reset(self._database, leadership):
+                wrong = f"{len(found)} points were not as the ledger has them" if found else "chunks were passed over"
+                await self._note(standing, f"{wrong}; it is applied anew")
         except Exception as error:  # noqa: BLE001 - as above; an unchecked generation just does not serve
             await self._failed(standing, "it cannot be checked", error)
 

@@ -22,12 +22,16 @@ from ragver.ledger import corpora, lifecycle
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Database
 from ragver.ledger.lifecycle import Account, CutOver
+from ragver.telemetry import logger
 from ragver.types import Epoch, GenerationId, GenerationState
 
 LOCK_LAG_EPOCHS_MAX = 200
 LOCK_CHUNKS_MAX = 256
 """How far behind a generation may be, in epochs and in chunks without a vector, when commits are held back for it to
 catch up."""
+NEAR_LAG_EPOCHS = 1
+NEAR_S_MAX = 3.0
+"""How near the head it should be before commits are held back, and how long that is waited for at most."""
 LOCKED_S_MAX = 2.0
 """How long commits are held back for that at most, in one attempt."""
 CUT_OVER_ATTEMPTS_MAX = 3
@@ -78,9 +82,11 @@ class Generations:
         account = await self._account(info, target)
         for _ in range(CUT_OVER_ATTEMPTS_MAX):
             _check_near(account)
+            await self._come_near(info, target)
             done = await self._try_cut_over(info, target)
             if done is not None:
                 epoch, former, locked_s = done
+                logger.info("generation_cut_over", corpus=name, generation=target, former=former, epoch=epoch)
                 told = _told(await self._account(info, target))
                 return wire.CutOver(generation=told, former=str(former), epoch=epoch, locked_ms=locked_s * 1000)
             account = await self._account(info, target)
@@ -99,6 +105,14 @@ class Generations:
                 await self._index.drop(leftover_of(retired))
         elif (await self._account(info, target)).state is GenerationState.SERVING:
             raise GenerationInTheWay(f"generation {target} serves; cut over to another one first")
+
+    async def _come_near(self, info: CorpusInfo, target: GenerationId) -> None:
+        """Wait a little for a moment when next to nothing is missing: what is, commits have to wait for."""
+        until_s = self._clock.monotonic() + NEAR_S_MAX
+        while await lifecycle.lag(self._database, info.corpus_id, target) > NEAR_LAG_EPOCHS:
+            if self._clock.monotonic() >= until_s:
+                return
+            await self._clock.sleep(LOOK_S)
 
     async def _try_cut_over(self, info: CorpusInfo, target: GenerationId) -> tuple[Epoch, GenerationId, float] | None:
         """The epoch, the former generation and the seconds that it took; None if the target did not catch up."""

@@ -77,6 +77,12 @@ _ACCOUNTS = text("""
     ORDER BY g.id
 """)
 
+# How far a generation is behind the head.
+_LAG = text("""
+    SELECT c.epoch - g.applied_epoch AS lag FROM corpus c JOIN index_generation g ON g.corpus_id = c.id
+    WHERE c.id = :corpus AND g.id = :generation
+""")
+
 # Whether the generation could serve: it has been checked, or has served before, and holds everything.
 _MAY_SERVE = "(state = 'standby' OR state = 'building' AND verified_epoch IS NOT NULL) AND applied_epoch = :head"
 _READY = text(f"SELECT {_MAY_SERVE} AS ready FROM index_generation WHERE corpus_id = :corpus AND id = :generation")
@@ -178,6 +184,12 @@ async def account(database: Database, corpus: CorpusId, generation: GenerationId
     if not rows:
         raise GenerationNotFound(f"the corpus has no index generation {generation}; `ragver index status` lists them")
     return _account(rows[0])
+
+
+async def lag(database: Database, corpus: CorpusId, generation: GenerationId) -> int:
+    """How many epochs the generation is behind the head; 0 for one that is not there any more."""
+    rows = await database.fetch(_LAG, {"corpus": corpus, "generation": generation})
+    return rows[0].lag if rows else 0
 
 
 class CutOver:

@@ -22,7 +22,7 @@ from ragver.errors import (
 )
 from ragver.generations import Dropping, building, service
 from ragver.index.port import Collection, Index, Point
-from ragver.ledger import corpora, lifecycle, retention, vectors
+from ragver.ledger import chunks, corpora, lifecycle, retention, vectors
 from ragver.types import ChunkId, Distance, Epoch, GenerationId
 from tests.support.generations import (
     LARGER,
@@ -170,6 +170,24 @@ async def test_anomaly_an_unchecked_generation_serves_without_what_the_index_los
     generation = await built_on_a_lossy_index(unindexed)
     await cut_over(unindexed, generation)
     assert 5 == len(texts(await retrieve(unindexed, query="a")))
+
+
+async def test_a_generation_that_passes_over_chunks_is_not_verified(
+    unindexed: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were a chunk without a vector taken for one whose vector is gone for good, its generation would never serve."""
+    await make_corpus(unindexed)
+    await commit(unindexed, CORPUS, put("a", "ducks"))
+    await index_all(unindexed)
+    generation = await begin(unindexed)
+    original = chunks._change
+    with monkeypatch.context() as patched:
+        patched.setattr(chunks, "_change", lambda row: replace(original(row), awaits_vector=False))
+        async with indexing(unindexed):
+            told = await until(unindexed, generation, lambda told: told.problem is not None)
+    assert ("chunks were passed over; it is applied anew", None) == (told.problem, told.verified_epoch)
+    async with indexing(unindexed):
+        await built(unindexed, generation)
 
 
 REMOVE = """
