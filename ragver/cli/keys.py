@@ -14,7 +14,7 @@ from ragver.cli import logs, options
 from ragver.cli.connection import Place, connect
 from ragver.cli.output import Column, on_terminal, show_fields, show_json, show_line, show_rows
 from ragver.errors import KeyNotFound
-from ragver.types import Role
+from ragver.types import WILDCARD, Role
 
 if TYPE_CHECKING:
     from ragver import wire
@@ -180,7 +180,7 @@ def _row(key: wire.ApiKey) -> tuple[object, ...]:
         key.name,
         key.role,
         "all" if key.corpora is None else " ".join(key.corpora),
-        "any" if key.principals is None else " ".join(key.principals),
+        "any" if key.principals is None else " ".join(key.principals) or WILDCARD,
         _state(key),
         _time(key.last_used_at) or "never",
         key.comment,

@@ -6,9 +6,7 @@ learns that something is missing, and whoever is not learns nothing else.
 
 from __future__ import annotations
 
-import re
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -23,6 +21,7 @@ from ragver.bootstrap import Services
 from ragver.types import Role
 from tests.support.api import client_of
 from tests.support.keys import GARBAGE, With, expire, make_key, unknown
+from tests.support.routes import Call, calls
 from tests.support.services import make_corpus
 
 OWN, FOREIGN, HIDDEN = "own", "foreign", "hidden"
@@ -32,29 +31,6 @@ READS_WITH_A_BODY = ("/retrieve", "/validate", "/revalidate")
 """What is asked by POST and changes nothing; the end of the path."""
 
 Keys = dict[str, wire.KeyCreated]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A route with one of its methods, and what it asks of its caller; None is nothing."""
-
-    method: str
-    path: str
-    needs: Needs | None
-
-    def to(self, corpus: str) -> tuple[str, str]:
-        """What to send: some corpus, and nothing that there is in all other places."""
-        return self.method, re.sub(r"\{[^}]*\}", "0", self.path.replace("{corpus}", corpus))
-
-
-def calls() -> list[Call]:
-    """The application's route table."""
-    return [
-        Call(method, str(route.path_format), needs if isinstance(needs, Needs) else None)
-        for route in access.api_routes(app.create_app(nullcontext, 2**20))  # type: ignore[arg-type]
-        for needs in [access.declared(route.dependencies)]
-        for method in sorted(route.methods or ())
-    ]
 
 
 def refusal(needs: Needs, key: wire.ApiKey, corpus: str | None) -> str | None:
@@ -161,20 +137,28 @@ def test_routes_ask_for_enough() -> None:
             assert (Role.ADMIN, False) == (call.needs.role, call.needs.by_corpora)
 
 
-def test_routes_whose_body_names_principals_keep_to_those_of_the_key() -> None:
-    """Found in the OpenAPI document: a body with `principals` belongs to a route that says it honours fixed ones."""
+async def test_no_body_claims_principals_that_the_key_does_not_have(services: Services) -> None:
+    """Routes found in the OpenAPI document by their bodies, asked with the example there and somebody else's label."""
     document = app.create_app(nullcontext, 2**20).openapi()  # type: ignore[arg-type]
-    schemas = document["components"]["schemas"]
-    found = set()
-    for call in calls():
-        operation = document["paths"][call.path][call.method.lower()]
-        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-        schema = schemas.get(body.get("$ref", "").rpartition("/")[2], {})
-        if "principals" in schema.get("properties", {}) and schema["title"] != "KeyCreate":
-            found.add(call.path)
-            assert call.needs is not None
-            assert call.needs.by_principals, call
-    assert {"/v1/corpora/{corpus}/retrieve", "/v1/corpora/{corpus}/validate"} <= found
+    ada = With(await make_key(services, "ada", "reader", principals=["user:ada"]))
+    answers = {}
+    async with client_of(services) as api:
+        for call in calls():
+            body = _body_schema(document, call)
+            if "principals" in body.get("properties", {}) and body["title"] != "KeyCreate":
+                claim = (body.get("examples") or [{}])[0] | {"principals": ["user:bob"]}
+                answers[call.path] = (await api.request(*call.to(OWN), json=claim, auth=ada)).json()
+    assert {"/v1/corpora/{corpus}/retrieve", "/v1/corpora/{corpus}/validate"} <= answers.keys()
+    assert dict.fromkeys(answers, ("not_allowed", True)) == {
+        path: (answer["code"], "'user:bob' is not among them" in answer["detail"]) for path, answer in answers.items()
+    }
+
+
+def _body_schema(document: dict[str, Any], call: Call) -> dict[str, Any]:
+    operation = document["paths"][call.path][call.method.lower()]
+    schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    found: dict[str, Any] = document["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {})
+    return found
 
 
 @pytest.mark.parametrize("dependencies", [[], [Depends(lambda: None)], [access.OPEN]])

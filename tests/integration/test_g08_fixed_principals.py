@@ -12,6 +12,7 @@ import pytest
 from ragver.bootstrap import Services
 from tests.support.api import client_of
 from tests.support.keys import With, make_key
+from tests.support.routes import calls
 from tests.support.services import CORPUS, commit, delete, make_corpus, open_test_services, put, rename, set_acl
 
 pytestmark = pytest.mark.guarantee(8)
@@ -71,6 +72,20 @@ async def test_g08_a_key_with_fixed_principals_reads_nothing_that_they_may_not(
     }
     assert ["leave.md"] == [one["key"] for one in found["list"].json()["documents"]]
     assert [SHOWN] == [hit["text"] for hit in found["retrieve"].json()["hits"]]
+
+
+async def test_g08_no_route_that_lets_such_a_key_in_tells_of_what_it_may_not_read(
+    services: Services, api: httpx.AsyncClient
+) -> None:
+    """From the route table: everything that can be read without a body, asked for the hidden document."""
+    staff = With(await make_key(services, "chat", "reader", principals=["group:staff"]))
+    asked = 0
+    for call in calls():
+        if call.method == "GET" and call.needs is not None and call.needs.by_principals:
+            asked += 1
+            path = call.path.replace("{corpus}", CORPUS).replace("{key}", "board/layoffs.md")
+            assert not tells(await api.get(path, params={"key": "board/layoffs.md"}, auth=staff)), call
+    assert asked >= 5
 
 
 async def test_g08_what_is_not_there_and_what_is_hidden_look_the_same(
