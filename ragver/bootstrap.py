@@ -34,6 +34,8 @@ from ragver.settings import Settings
 from ragver.telemetry import Metrics
 from ragver.tokens import SnapshotTokens
 from ragver.validation import Validation
+from ragver.webhooks.delivery import Deliverer
+from ragver.webhooks.registry import Webhooks
 from ragver.writer import Writer
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ class Services:
     answers: Answers
     recalls: Recalls
     explanations: Explanations
+    webhooks: Webhooks
+    deliverer: Deliverer
     keys: Keys
     reconciler: Reconciler
     pins: Pins
@@ -79,10 +83,11 @@ class Stores:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, *, role: str, indexing: bool = True, clock: Clock | None = None
+    settings: Settings, *, role: str, indexing: bool = True, delivering: bool = False, clock: Clock | None = None
 ) -> AsyncIterator[Services]:
     """Open the stores, check or migrate the schema, start the indexer; close everything at the end.
 
+    `delivering` starts the deliverer of webhooks as well.
     `role` is what other processes are told about the holder of the data directory. Raises ``SetupError`` where
     the settings, the stores or the schema do not let ragver work.
     """
@@ -99,6 +104,8 @@ async def open_services(
         services = await _assemble(settings, stores, database, embedders, clock, metrics, builder, indexer)
         stack.push_async_callback(services.keys.close)
         stack.push_async_callback(services.reconciler.close)
+        if delivering:
+            stack.push_async_callback(_stopped, asyncio.create_task(services.deliverer.run(), name="webhooks"))
         if indexing:
             dropping = Dropping(database, stores.index, clock)
             works = {
@@ -144,6 +151,7 @@ async def _assemble(
     ledger_id = await corpora.ledger_id(database)
     tokens = SnapshotTokens(stores.secret, ledger_id)
     validation = Validation(views, tokens, clock, metrics)
+    recalls = Recalls(database, views)
     limits = Limits(settings.tail_rows_max, settings.index_wait_ms_max / 1000)
     return Services(
         settings=settings,
@@ -157,7 +165,9 @@ async def _assemble(
         retrieval=Retrieval(database, stores.index, views, embedders, tokens, clock, limits, metrics),
         validation=validation,
         answers=Answers(database, views, validation, clock, metrics),
-        recalls=Recalls(database, views),
+        recalls=recalls,
+        webhooks=Webhooks(database, views, anywhere=settings.webhooks_anywhere),
+        deliverer=Deliverer(database, recalls, clock, ledger_id, metrics, anywhere=settings.webhooks_anywhere),
         explanations=Explanations(database, views),
         keys=keys,
         reconciler=Reconciler(database, stores.index, indexer.apply, clock, metrics),

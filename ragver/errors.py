@@ -4,14 +4,14 @@ RagverError
 ├── InvalidRequest            the caller can mend it
 │   ├── InvalidText, DocumentTooLarge, RequestTooLarge, VectorInvalid, FieldInvalid, FilterInvalid
 │   ├── SnapshotInvalid, SnapshotForeign, EpochAhead, TimeAhead, QueryNotEmbeddable
-│   └── IdempotencyKeyReused
+│   └── IdempotencyKeyReused, WebhookUrlRefused
 ├── Unauthenticated           nobody knows who is asking: KeyMissing, KeyInvalid
 ├── NotAllowed                whoever is asking may not
 ├── NotFound                  CorpusNotFound, GenerationNotFound, DocumentNotFound, PinNotFound, ErasureNotFound,
-│                             ChunkNotFound, AnswerNotFound, KeyNotFound, ReconciliationNotFound
+│                             ChunkNotFound, AnswerNotFound, WebhookNotFound, KeyNotFound, ReconciliationNotFound
 ├── Conflict                  CorpusExists, DocumentExists, VersionConflict, PreconditionFailed, TooManyPins,
 │                             GenerationInTheWay, EmbeddingUnchanged, AnswerIdTaken, KeyExists,
-│                             ReconciliationRunning
+│                             ReconciliationRunning, TooManyWebhooks
 ├── SnapshotExpired           the horizon has passed the epoch
 ├── DocumentErased            the document was there at the epoch, and has been erased since
 ├── Busy                      CommitContention, GenerationNotReady, IndexLagging, CollectionRunning,
@@ -94,6 +94,10 @@ class QueryNotEmbeddable(InvalidRequest):
     code, title = "query_not_embeddable", "The corpus cannot embed text"
 
 
+class WebhookUrlRefused(InvalidRequest):
+    code, title = "webhook_url_refused", "A webhook may not go there"
+
+
 class IdempotencyKeyReused(InvalidRequest):
     code, title = "idempotency_key_reused", "The idempotency key was used for another request"
 
@@ -132,6 +136,10 @@ class DocumentNotFound(NotFound):
 
 class ChunkNotFound(NotFound):
     code, title = "chunk_not_found", "There is no such chunk"
+
+
+class WebhookNotFound(NotFound):
+    code, title = "webhook_not_found", "There is no such webhook"
 
 
 class AnswerNotFound(NotFound):
@@ -180,6 +188,10 @@ class GenerationInTheWay(Conflict):
 
 class PreconditionFailed(Conflict):
     code, status, title = "precondition_failed", 412, "The If-Match precondition does not hold"
+
+
+class TooManyWebhooks(Conflict):
+    code, title = "too_many_webhooks", "The corpus has as many webhooks as it may"
 
 
 class AnswerIdTaken(Conflict):

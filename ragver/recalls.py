@@ -67,6 +67,13 @@ class Recalls:
                 break
         return Reading(found, after, head.epoch)
 
+    async def at(self, name: str, position: Position, scope: Scope) -> Recalled | None:
+        """The recall at a position; None if there is none, say because its answer is no longer kept."""
+        view, _ = await self._views.fresh(name)
+        before = Position(position.epoch, position.answer - 1)
+        found = await recalls.page(self._database, view.info.corpus_id, before, position.epoch, scope, 1)
+        return found[0] if found and found[0].position == position else None
+
 
 def _before(position: Position) -> Epoch:
     """The last epoch that was told to its end."""

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     answers_kept_s: int = Field(
         90 * 86_400, gt=0, description="how long a recorded answer is kept after its last validation"
     )
+    webhooks_deliver: bool = Field(True, description="this process may deliver webhooks; one that may does")
+    webhooks_anywhere: bool = Field(False, description="webhooks may go by plain http to other machines")
     gc_interval_s: float = Field(300.0, gt=0, description="how often what has passed the horizon is removed")
 
     embedding_provider: str = Field("hashing", description="what a corpus gets that names none")

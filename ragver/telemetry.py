@@ -50,6 +50,18 @@ class Metrics:
             ["decision"],
             registry=self.registry,
         )
+        self.webhook_deliveries = Counter(
+            "ragver_webhook_deliveries_total",
+            "Attempts to deliver recalls, by what became of them",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.recalls_outstanding = Gauge(
+            "ragver_recalls_outstanding",
+            "Recalls that a webhook has still to be told, up to the size of a page",
+            ["corpus", "webhook"],
+            registry=self.registry,
+        )
         self.lag_epochs = Gauge(
             "ragver_index_lag_epochs", "Epochs between head and applied epoch", ["corpus"], registry=self.registry
         )

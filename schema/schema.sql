@@ -272,6 +272,42 @@ ALTER TABLE public.reconciliation ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
+CREATE TABLE public.webhook (
+    corpus_id bigint NOT NULL,
+    id bigint NOT NULL,
+    url text NOT NULL,
+    secret bytea NOT NULL,
+    scope text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    position_epoch bigint NOT NULL,
+    position_answer bigint NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_error text,
+    delivered_at timestamp with time zone,
+    disabled_at timestamp with time zone
+);
+
+CREATE TABLE public.webhook_dead_letter (
+    corpus_id bigint NOT NULL,
+    webhook_id bigint NOT NULL,
+    epoch bigint NOT NULL,
+    answer_id bigint NOT NULL,
+    attempts integer NOT NULL,
+    error text NOT NULL,
+    failed_at timestamp with time zone DEFAULT now() NOT NULL,
+    due boolean DEFAULT false NOT NULL
+);
+
+ALTER TABLE public.webhook ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.webhook_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY public.answer_citation
     ADD CONSTRAINT answer_citation_corpus_id_answer_id_chunk_id_ref_key UNIQUE NULLS NOT DISTINCT (corpus_id, answer_id, chunk_id, ref);
 
@@ -338,6 +374,12 @@ ALTER TABLE ONLY public.pin
 ALTER TABLE ONLY public.reconciliation
     ADD CONSTRAINT reconciliation_pkey PRIMARY KEY (corpus_id, id);
 
+ALTER TABLE ONLY public.webhook_dead_letter
+    ADD CONSTRAINT webhook_dead_letter_pkey PRIMARY KEY (corpus_id, webhook_id, epoch, answer_id);
+
+ALTER TABLE ONLY public.webhook
+    ADD CONSTRAINT webhook_pkey PRIMARY KEY (corpus_id, id);
+
 CREATE INDEX answer_citation_corpus_id_chunk_id_answer_id_idx ON public.answer_citation USING btree (corpus_id, chunk_id, answer_id);
 
 CREATE INDEX answer_corpus_id_validated_at_idx ON public.answer USING btree (corpus_id, validated_at);
@@ -365,6 +407,8 @@ CREATE INDEX document_corpus_id_touched_epoch_idx ON public.document USING btree
 CREATE INDEX document_version_corpus_id_born_epoch_idx ON public.document_version USING btree (corpus_id, born_epoch);
 
 CREATE INDEX document_version_corpus_id_key_version_idx ON public.document_version USING btree (corpus_id, key, version);
+
+CREATE INDEX erasure_corpus_id_epoch_idx ON public.erasure USING btree (corpus_id, epoch);
 
 CREATE INDEX erasure_pending ON public.erasure USING btree (corpus_id, id) WHERE (completed_at IS NULL);
 

@@ -26,6 +26,7 @@ from ragver.api.routers import (
     retention,
     retrieval,
     validation,
+    webhooks,
 )
 from ragver.bootstrap import Services
 from ragver.wire import Problem
@@ -110,6 +111,7 @@ def create_app(
         answers,
         recalls,
         explaining,
+        webhooks,
         generations,
         retention,
         erasures,

@@ -37,7 +37,9 @@ def run(settings: Settings, *, indexing: bool) -> None:
 async def _serve(settings: Settings, indexing: bool) -> None:
     stop = _Stop()
     with stop.listening(), closing(_bound(settings.host, settings.port)) as listener:
-        async with open_services(settings, role="ragver serve", indexing=indexing) as services:
+        async with open_services(
+            settings, role="ragver serve", indexing=indexing, delivering=settings.webhooks_deliver
+        ) as services:
             access = await _access(services, listener)
             app = create_app(lambda: nullcontext(services), settings.request_bytes_max)
             url = _url(settings.host, listener.getsockname()[1])

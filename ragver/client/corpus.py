@@ -50,6 +50,12 @@ class AsyncCorpus:
     each_recall = on_corpus(AsyncClient.each_recall)
     follow_recalls = on_corpus(AsyncClient.follow_recalls)
 
+    add_webhook = on_corpus(AsyncClient.add_webhook)
+    webhooks = on_corpus(AsyncClient.webhooks)
+    delete_webhook = on_corpus(AsyncClient.delete_webhook)
+    dead_letters = on_corpus(AsyncClient.dead_letters)
+    redeliver = on_corpus(AsyncClient.redeliver)
+
     explain = on_corpus(AsyncClient.explain)
     verify_log = on_corpus(AsyncClient.verify_log)
 

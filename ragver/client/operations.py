@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ragver import wire
 from ragver.client.bodies import built, parsed, path_of, quoted
 from ragver.client.errors import refusal
 from ragver.client.transport import AsyncTransport
+from ragver.types import Scope
 
 
 class AsyncOperations(AsyncTransport):
@@ -142,6 +144,43 @@ class AsyncOperations(AsyncTransport):
     async def receipt_key(self) -> wire.ReceiptKey:
         """The public key that the ledger's receipts can be checked with."""
         return parsed(wire.ReceiptKey, await self._send("GET", "/v1/receipt-key"))
+
+    # ── webhooks ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add_webhook(
+        self,
+        corpus: str,
+        url: str,
+        *,
+        secret: str | None = None,
+        scope: Scope | Literal["cited", "context"] | None = None,
+        since_epoch: int | None = None,
+    ) -> wire.WebhookCreated:
+        """Have recalls posted to a URL, signed; the answer alone holds the secret."""
+        body = built(wire.WebhookCreate, url=url, secret=secret, scope=scope, since_epoch=since_epoch)
+        return parsed(wire.WebhookCreated, await self._send("POST", path_of(corpus, "webhooks"), body=body))
+
+    async def webhooks(self, corpus: str) -> list[wire.Webhook]:
+        """The corpus's webhooks, and how far each is."""
+        return parsed(wire.WebhookList, await self._send("GET", path_of(corpus, "webhooks"))).webhooks
+
+    async def delete_webhook(self, corpus: str, webhook_id: str) -> None:
+        """Have nothing more posted to it."""
+        await self._send("DELETE", path_of(corpus, "webhooks", webhook_id))
+
+    async def dead_letters(
+        self, corpus: str, webhook_id: str, *, cursor: str | None = None, limit: int = 100
+    ) -> wire.DeadLetterPage:
+        """Recalls that the webhook's receiver would not have, oldest first."""
+        path = path_of(corpus, "webhooks", webhook_id, "dead-letters")
+        parameters = {"cursor": cursor, "limit": limit}
+        return parsed(wire.DeadLetterPage, await self._send("GET", path, parameters=parameters))
+
+    async def redeliver(self, corpus: str, webhook_id: str, *, recall_ids: Sequence[str] | None = None) -> int:
+        """Have dead letters delivered again, all of them or these; how many that are."""
+        body = built(wire.RedeliverRequest, recall_ids=None if recall_ids is None else list(recall_ids))
+        path = path_of(corpus, "webhooks", webhook_id, "dead-letters", "redeliver")
+        return parsed(wire.Redelivery, await self._send("POST", path, body=body, repeatable=True)).due
 
     # ── audit ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -165,6 +165,8 @@ _TABLES_WITH_CORPUS = (
     "index_generation",
     "pin",
     "erasure",
+    "webhook_dead_letter",
+    "webhook",
     "answer_citation",
     "answer",
     "embedding",

@@ -280,6 +280,7 @@ erasure = Table(
     Column("completed_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("corpus_id", "id"),
     Index("erasure_pending", "corpus_id", "id", postgresql_where=text("completed_at IS NULL")),
+    Index(None, "corpus_id", "epoch"),
 )
 
 erasure_id_seq = Sequence("erasure_id_seq", metadata=metadata)
@@ -398,4 +399,42 @@ finding = Table(
     Column("evidence", JSONB, nullable=False),
     Column("repaired", Boolean, nullable=False),
     PrimaryKeyConstraint("corpus_id", "reconciliation_id", "number"),
+)
+
+# Where recalls are told, and how far that has come.
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    # Everything up to here, in the order of recalls, was delivered or is a dead letter.
+    Column("position_epoch", BigInteger, nullable=False),
+    Column("position_answer", BigInteger, nullable=False),
+    # Failed ones, of the next event.
+    Column("attempts", Integer, server_default=text("0"), nullable=False),
+    Column("next_attempt_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    Column("last_error", Text),
+    Column("delivered_at", DateTime(timezone=True)),
+    Column("disabled_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("corpus_id", "id"),
+)
+
+# Recalls that a webhook's receiver would not have, by their place; what they say is computed again.
+webhook_dead_letter = Table(
+    "webhook_dead_letter",
+    metadata,
+    Column("corpus_id", BigInteger, nullable=False),
+    Column("webhook_id", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("answer_id", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("failed_at", DateTime(timezone=True), server_default=func.now(), nullable=False),
+    # Somebody wants it delivered again.
+    Column("due", Boolean, server_default=text("false"), nullable=False),
+    PrimaryKeyConstraint("corpus_id", "webhook_id", "epoch", "answer_id"),
 )

@@ -78,6 +78,17 @@ from ragver.wire.retention import GcResult, GcStep, Pin, PinList, PinRequest
 from ragver.wire.retrieval import Consistency, Hit, HitDocument, RetrieveRequest, RetrieveResponse
 from ragver.wire.stories import Happening, Story, StoryEvent, Subject
 from ragver.wire.validation import AnswerId, CitationInput, CitationVerdict, ValidateRequest, ValidateResponse
+from ragver.wire.webhooks import (
+    DeadLetter,
+    DeadLetterPage,
+    RedeliverRequest,
+    Redelivery,
+    Webhook,
+    WebhookCreate,
+    WebhookCreated,
+    WebhookEvent,
+    WebhookList,
+)
 
 __all__ = [
     "CHUNKS_PER_DOCUMENT_MAX",
@@ -113,6 +124,8 @@ __all__ = [
     "CorpusList",
     "CorpusName",
     "CutOver",
+    "DeadLetter",
+    "DeadLetterPage",
     "Delete",
     "Document",
     "DocumentChange",
@@ -167,6 +180,8 @@ __all__ = [
     "ReconciliationList",
     "ReconciliationRequest",
     "Redaction",
+    "RedeliverRequest",
+    "Redelivery",
     "Rename",
     "RetrieveRequest",
     "RetrieveResponse",
@@ -185,4 +200,9 @@ __all__ = [
     "ValidateRequest",
     "ValidateResponse",
     "Vector",
+    "Webhook",
+    "WebhookCreate",
+    "WebhookCreated",
+    "WebhookEvent",
+    "WebhookList",
 ]

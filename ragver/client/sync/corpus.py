@@ -51,6 +51,12 @@ class Corpus:
     each_recall = on_corpus(Client.each_recall)
     follow_recalls = on_corpus(Client.follow_recalls)
 
+    add_webhook = on_corpus(Client.add_webhook)
+    webhooks = on_corpus(Client.webhooks)
+    delete_webhook = on_corpus(Client.delete_webhook)
+    dead_letters = on_corpus(Client.dead_letters)
+    redeliver = on_corpus(Client.redeliver)
+
     explain = on_corpus(Client.explain)
     verify_log = on_corpus(Client.verify_log)
 

@@ -1,0 +1,1 @@
+"""Recalls told to other programs' URLs, signed, at least once."""
