@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ragver.index.payload import ACL, BORN_EPOCH
-from ragver.index.port import Collection, Index, Search, StoredPoint, Vector
+from ragver.index.port import Collection, Index, Replicated, Search, StoredPoint, Vector
 from ragver.types import ChunkId, Epoch
 
 LOOKUP_POINTS_MAX = 1_000
@@ -60,8 +60,9 @@ async def look(
     index: Index, collection: Collection, chunk_ids: Sequence[ChunkId], probes: Sequence[Probe], epoch: Epoch
 ) -> Look:
     """Which of these points anything still finds: by id, by a scroll, and by searches for the probes, each at the
-    epoch of its birth and at `epoch`. An adapter with replicas looks at all of them, or raises."""
+    epoch of its birth and at `epoch`. Raises ``IndexUnavailable`` where a copy could have them that nobody asked."""
     wanted = frozenset(chunk_ids)
+    copies = await index.copies(collection) if isinstance(index, Replicated) else None
     found = {point.chunk_id for batch in _batches(chunk_ids) for point in await index.lookup(collection, batch)}
     found |= wanted & await _scrolled(index, collection, sorted(wanted))
     for probe in probes:
@@ -70,6 +71,8 @@ async def look(
     ways = [f"{len(wanted)} points looked up by id", "the collection scrolled where they were"]
     if probes:
         ways.append(f"searched with the vectors of {len(probes)} of them, at the epochs of their births and now")
+    if copies is not None:
+        ways.append(copies)
     return Look(frozenset(found), ways)
 
 

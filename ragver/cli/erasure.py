@@ -101,7 +101,9 @@ def _show(receipt: wire.ErasureReceipt) -> None:
             "erasure": receipt.id,
             "state": receipt.state,
             "epoch": receipt.epoch,
-            "erased": f"{receipt.documents} documents, {receipt.versions} versions, {receipt.chunks} chunks",
+            "documents": receipt.documents,
+            "versions": receipt.versions,
+            "chunks": receipt.chunks,
             "key": receipt.key_id,
         }
     )

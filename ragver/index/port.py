@@ -175,6 +175,15 @@ class Stamped(Protocol):
 
 
 @runtime_checkable
+class Replicated(Protocol):
+    """An index whose collections may have copies that no read is sure to ask."""
+
+    async def copies(self, collection: Collection) -> str | None:
+        """Raise ``IndexUnavailable`` unless what was deleted is gone from every copy; in words, how that is known.
+        None if there are no copies."""
+
+
+@runtime_checkable
 class Compactable(Protocol):
     """An index that can rewrite a collection's files when it is told to."""
 

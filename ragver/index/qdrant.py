@@ -233,6 +233,31 @@ class QdrantIndex:
         missing = _missing_indexes(collection, found) if self._server.keeps_payload_indexes else {}
         return [f"the payload index on {path} is missing" for path in missing]
 
+    async def copies(self, collection: Collection) -> str | None:
+        # No read would do: one that asks all replicas is told what they all have, and passes over what one has.
+        parameters = (await self._describe(collection)).config.params
+        replicas, written = parameters.replication_factor or 1, parameters.write_consistency_factor or 1
+        if replicas == 1:
+            return None
+        if written < replicas:
+            raise IndexUnavailable(
+                f"a deletion in {collection.name} counts when {written} of {replicas} replicas have made it: set its "
+                f"write_consistency_factor to {replicas} on the server, to be sure of all"
+            )
+        states = await self._replica_states(collection)
+        odd = sorted({state.value for state in states if state is not models.ReplicaState.ACTIVE})
+        if odd:
+            raise IndexUnavailable(
+                f"a replica of {collection.name} is {', '.join(odd)}: it may still have what was deleted; wait for it"
+            )
+        return f"all {len(states)} replicas of its shards are active, and a deletion counts when {written} have made it"
+
+    async def _replica_states(self, collection: Collection) -> list[models.ReplicaState]:
+        cluster = await self._server.read(
+            "look at the replicas of", lambda: self._client.collection_cluster_info(collection.name)
+        )
+        return [*(shard.state for shard in cluster.local_shards), *(shard.state for shard in cluster.remote_shards)]
+
     async def stamp(self, collection: Collection, stamp: Stamp, *, replace: bool = False) -> None:
         if replace:
             await self.delete(collection, [STAMP_ID])

@@ -249,3 +249,47 @@ async def test_metadata_that_only_looks_like_a_nul_is_kept(handbook: httpx.Async
     path = "/v1/corpora/handbook/documents/a.md"
     assert (await handbook.put(path, json={"text": "x", "metadata": metadata})).status_code == 201
     assert (await handbook.get(path)).json()["metadata"] == metadata
+
+
+async def test_an_epoch_is_pinned_and_let_go(handbook: httpx.AsyncClient) -> None:
+    """By its number or by a snapshot, and by either way to name a pin."""
+    await handbook.put("/v1/corpora/handbook/documents/leave.md", json=LEAVE)
+    token = (await handbook.post("/v1/corpora/handbook/retrieve", json={"query": "leave"})).json()["snapshot"]
+    pins = "/v1/corpora/handbook/pins"
+    first = await handbook.post(pins, json={"epoch": 0, "ttl_s": 60})
+    second = await handbook.post(pins, json={"snapshot": token, "ttl_s": 60})
+    assert (201, 201) == (first.status_code, second.status_code)
+    assert {"pin_id", "epoch", "expires_at"} == first.json().keys()
+    assert [0, 1] == [pin["epoch"] for pin in (await handbook.get(pins)).json()["pins"]]
+    assert 204 == (await handbook.delete(f"{pins}/{first.json()['pin_id']}")).status_code
+    assert 204 == (await handbook.delete(pins, params={"pin_id": second.json()["pin_id"]})).status_code
+    assert (404, "pin_not_found") == code(await handbook.delete(f"{pins}/{first.json()['pin_id']}"))
+    assert (422, "epoch_ahead") == code(await handbook.post(pins, json={"epoch": 9, "ttl_s": 60}))
+    for body in (
+        {"epoch": 1},
+        {"ttl_s": 60},
+        {"epoch": 1, "snapshot": token, "ttl_s": 60},
+        {"epoch": 1, "ttl_s": 10**9},
+    ):
+        assert 422 == (await handbook.post(pins, json=body)).status_code
+
+
+async def test_a_document_is_erased_and_its_receipt_is_kept(handbook: httpx.AsyncClient) -> None:
+    """The receipt can be had again, listed and verified; what was there before it is gone, and says so."""
+    await handbook.put("/v1/corpora/handbook/documents/leave.md", json=LEAVE, params={"actor": "ada", "reason": "new"})
+    erasures = "/v1/corpora/handbook/erasures"
+    made = await handbook.post(erasures, json={"keys": ["leave.md"], "reason": "asked for", "actor": "dpo"})
+    receipt = made.json()
+    assert (201, "complete", 2) == (made.status_code, receipt["state"], receipt["epoch"])
+    assert [("erased", True)] * 3 == [(store["state"], bool(store["verified_by"])) for store in receipt["stores"]]
+    assert receipt == (await handbook.get(f"{erasures}/{receipt['id']}")).json()
+    assert [receipt] == (await handbook.get(erasures)).json()["erasures"]
+    assert (await handbook.post(f"{erasures}/{receipt['id']}/verification")).json()["erased"]
+    assert receipt["public_key"] == (await handbook.get("/v1/receipt-key")).json()["public_key"]
+    document = "/v1/corpora/handbook/documents/leave.md"
+    assert (410, "document_erased") == code(await handbook.get(document, params={"at_epoch": 1}))
+    assert (404, "document_not_found") == code(await handbook.get(document))
+    log = (await handbook.get("/v1/corpora/handbook/commits")).json()["commits"]
+    assert [("ada", "new"), ("dpo", "asked for")] == [(entry["actor"], entry["reason"]) for entry in log]
+    assert (404, "document_not_found") == code(await handbook.post(erasures, json={"keys": ["x"], "reason": "x"}))
+    assert (404, "erasure_not_found") == code(await handbook.get(f"{erasures}/999"))

@@ -10,17 +10,23 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from qdrant_client import models
 
 from ragver import wire
+from ragver.absence import look
 from ragver.bootstrap import Services
-from ragver.errors import DocumentErased, DocumentNotFound, ErasureNotFound, IdempotencyKeyReused
+from ragver.collection import collection_of
+from ragver.errors import DocumentErased, DocumentNotFound, ErasureNotFound, IdempotencyKeyReused, IndexUnavailable
 from ragver.index.port import Collection
 from ragver.indexer import Indexer
 from ragver.ledger import chunks, generations
 from ragver.receipts import ReceiptSigner, genuine
+from ragver.testing.index_suite import a_collection
 from ragver.types import ChunkId, Epoch
 from tests.support.five_commits import ALIVE, at_every_epoch, history, index_all_of_lost
+from tests.support.generations import migrated
 from tests.support.ledger import all_points, query
+from tests.support.qdrant_engines import LOCAL_WARNING, local_index
 from tests.support.services import (
     CORPUS,
     SECRET,
@@ -468,3 +474,73 @@ async def test_g09_the_receipt_says_what_it_cannot_speak_for(stopped: Services) 
         assert all(gap.close_by for gap in receipt.not_covered)
     assert 1 == len(plain.not_covered) - len(whole.not_covered)
     assert [whole.id, plain.id] == [receipt.id for receipt in await stopped.erasures.all(CORPUS)]
+
+
+# ── copies ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.filterwarnings(LOCAL_WARNING)
+@pytest.mark.parametrize(
+    ("written", "states", "outcome"),
+    [
+        (2, ["Active", "Active"], "all 2 replicas"),
+        (2, ["Active", "Dead"], "is Dead"),
+        (1, ["Active", "Active"], "counts when 1 of 2"),
+    ],
+)
+async def test_g09_a_replica_that_nobody_asked_keeps_it_from_being_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int, states: list[str], outcome: str
+) -> None:
+    """A server's answers are set by the test; there is no cluster here."""
+    index, where = local_index(tmp_path), a_collection()
+    await index.ensure(where)
+    found = await index._describe(where)
+    params = found.config.params.model_copy(update={"replication_factor": 2, "write_consistency_factor": written})
+    config = found.config.model_copy(update={"params": params})
+    shards = [models.LocalShardInfo(shard_id=0, points_count=0, state=models.ReplicaState(one)) for one in states]
+
+    async def described(_: Collection) -> models.CollectionInfo:
+        return found.model_copy(update={"config": config})
+
+    async def cluster(_: str) -> models.CollectionClusterInfo:
+        return models.CollectionClusterInfo(
+            peer_id=1, shard_count=1, local_shards=shards[:1], remote_shards=[], shard_transfers=[]
+        ).model_copy(update={"remote_shards": shards[1:]})
+
+    monkeypatch.setattr(index, "_describe", described)
+    monkeypatch.setattr(index._client, "collection_cluster_info", cluster)
+    try:
+        told = " ".join((await look(index, where, [ChunkId(1)], [], Epoch(1))).ways)
+    except IndexUnavailable as error:
+        told = error.detail
+    await index.close()
+    assert outcome in told
+
+
+async def test_g09_it_goes_from_every_generation(services: Services) -> None:
+    """From the one that serves, and from the one that was built beside it and stands by, with vectors of its own."""
+    await make_corpus(services)
+    await commit(services, CORPUS, put("a", "a page about ducks"), put("b", "a page about geese"))
+    await commit(services, CORPUS, put("a", "a page about swans"))
+    await migrated(services)
+    receipt = await erase(services, "a")
+    assert ("complete", ["erased"] * 4) == (receipt.state, states(receipt))
+    left = await query(
+        services.database.url, "SELECT generation_id, count(*) AS n FROM embedding GROUP BY 1 ORDER BY 1"
+    )
+    assert [1, 1] == [row["n"] for row in left]
+    for standing in await generations.all_of(services.database):
+        assert 1 == await services.index.count(collection_of(standing))
+
+
+async def test_g09_a_collection_that_is_still_to_be_dropped_keeps_it_pending(stopped: Services) -> None:
+    await sql(
+        stopped,
+        "INSERT INTO dropped_collection (corpus_id, generation_id, collection, embedding) "
+        "SELECT corpus_id, id + 1000, 'ragver_old', embedding FROM index_generation",
+    )
+    receipt = await completed(stopped, "a")
+    assert ("pending", "pending") == (receipt.state, receipt.stores[-1].state)
+    await sql(stopped, "DELETE FROM dropped_collection")
+    await stopped.erasures.work()
+    assert "complete" == (await stopped.erasures.get(CORPUS, int(receipt.id))).state
