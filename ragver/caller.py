@@ -88,4 +88,6 @@ class Caller:
 
 
 OPERATOR = Caller(Role.ADMIN)
-"""Whoever holds the data directory, or asks a server that has no keys yet."""
+"""Whoever holds the data directory, or calls in the process itself."""
+ANYBODY = Caller(Role.ADMIN)
+"""Whoever asks a server that has no keys yet. It may do the same, but only as long as that is so."""

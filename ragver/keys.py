@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ragver import wire
-from ragver.caller import OPERATOR, Caller
+from ragver.caller import ANYBODY, OPERATOR, Caller
 from ragver.clock import Clock
 from ragver.coalesce import Coalesced
 from ragver.errors import KeyInvalid, KeyMissing, RateLimited, Unavailable
@@ -114,7 +114,7 @@ class Keys:
         if not ring.guarded and not (presented or "").startswith(PREFIX):
             # Credentials of another kind are somebody else's, say, a proxy's. A key of ours is looked at even here:
             # whoever has one expects to be known, and may have come to the wrong ledger.
-            return OPERATOR
+            return ANYBODY
         if presented is None:
             raise KeyMissing("an API key is needed here: send it as `Authorization: Bearer rgv_…`")
         known = _verified(ring, presented)
@@ -126,7 +126,10 @@ class Keys:
 
     async def still_good(self, caller: Caller) -> bool:
         """Whether whoever was admitted a while ago still would be; for answers that stay open."""
-        return caller.key_id is None or caller.key_id in (await self._current()).keys
+        if caller is OPERATOR:
+            return True
+        ring = await self._current()
+        return not ring.guarded if caller.key_id is None else caller.key_id in ring.keys
 
     async def close(self) -> None:
         """Let notes of use that are on their way arrive."""

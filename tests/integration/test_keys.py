@@ -20,7 +20,7 @@ from ragver.api.access import hung_up
 from ragver.api.app import create_app
 from ragver.api.authentication import CALLER
 from ragver.bootstrap import Services
-from ragver.caller import OPERATOR
+from ragver.caller import ANYBODY, OPERATOR
 from ragver.clock import SystemClock
 from ragver.errors import KeyInvalid, LedgerUnavailable, RateLimited
 from ragver.keys import KEYS_AGE_S_MAX, Keys
@@ -275,7 +275,7 @@ async def test_a_new_key_is_known_elsewhere_at_once_or_within_the_bound(services
     """A process that was open asks for a key by then."""
     clock = HandClock()
     elsewhere = Keys(services.database, clock)
-    assert OPERATOR is await elsewhere.admit(None)
+    assert ANYBODY is await elsewhere.admit(None)
     key = await make_key(services, "chat", "reader")
     clock.now_s += KEYS_AGE_S_MAX + 0.001
     assert key.id == (await elsewhere.admit(key.secret)).key_id
@@ -304,6 +304,14 @@ async def test_an_open_feed_ends_with_its_key(services: Services, monkeypatch: p
     assert not await hung_up(request)
     await services.keys.revoke_key(key.id)
     assert await hung_up(request)
+
+
+async def test_who_came_in_while_the_server_was_open_has_to_leave_when_it_is_closed(services: Services) -> None:
+    """Except for the operator."""
+    anybody = await services.keys.admit(None)
+    assert await services.keys.still_good(anybody)
+    await make_key(services, "operator", "admin")
+    assert [False, True] == [await services.keys.still_good(caller) for caller in (anybody, OPERATOR)]
 
 
 async def test_an_expired_key_is_refused_by_the_ledger_s_clock(services: Services) -> None:
