@@ -169,7 +169,9 @@ async def test_g12_a_killed_run_goes_on_where_it_was(database_url: str, tmp_path
 
 async def _half_way(url: str) -> None:
     async with asyncio.timeout(WAIT_S_MAX):
-        while not await query(url, "SELECT 1 FROM reconciliation WHERE points > 40"):
+        while True:
+            if await query(url, "SELECT 1 FROM reconciliation WHERE points > 40"):
+                return
             await asyncio.sleep(0.01)
 
 
@@ -217,7 +219,9 @@ async def _noticed(services: Services) -> None:
     indexer = asyncio.create_task(indexer_of(services).run())
     try:
         async with asyncio.timeout(WAIT_S_MAX):
-            while (await reconcile(services)).history is not History.SAME:
+            while True:
+                if (await reconcile(services)).history is History.SAME:
+                    break
                 await asyncio.sleep(0.05)
         await caught_up(services)
     finally:

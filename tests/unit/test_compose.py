@@ -119,9 +119,9 @@ def test_the_stores_are_new_enough() -> None:
 
 
 def test_one_service_builds_the_image_of_all_and_nobody_fetches_it() -> None:
-    assert ["api", "indexer", "migrate"] == OWN
+    assert ["api", "indexer", "migrate", "reconciler"] == OWN
     assert {"migrate": "."} == {name: service["build"] for name, service in SERVICES.items() if "build" in service}
-    assert {"api": "never", "indexer": "never", "migrate": "missing"} == {
+    assert {"api": "never", "indexer": "never", "migrate": "missing", "reconciler": "never"} == {
         name: SERVICES[name]["pull_policy"] for name in OWN
     }
 
@@ -197,7 +197,7 @@ def test_settings_are_ones_that_ragver_has(name: str, monkeypatch: pytest.Monkey
     assert "postgresql://ragver:hidden1@postgres:5432/ragver" == settings.database_url
 
 
-@pytest.mark.parametrize("name", ["api", "indexer"])
+@pytest.mark.parametrize("name", ["api", "indexer", "reconciler"])
 def test_servers_share_secret_and_stores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in _environment(SERVICES[name]).items():
         if value is not None:
