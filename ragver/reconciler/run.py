@@ -53,8 +53,8 @@ class _Looked:
     """A part of both stores, with the drift in it."""
 
     part: Part
-    sample: frozenset[ChunkId]
-    """What was also compared by its vector, and searched for."""
+    searched: frozenset[ChunkId]
+    """What was also searched for, by its own vector."""
     drift: list[Confirmed]
 
 
@@ -150,7 +150,7 @@ class Reconciliation:
         progress.epoch = (await self._moment()).applied
         async with aclosing(self._sweep()) as parts:
             async for looked in parts:
-                for one in await self._repairer.repair(looked.drift, looked.sample):
+                for one in await self._repairer.repair(looked.drift, looked.searched):
                     progress.remaining[one.drift.kind] = progress.remaining.get(one.drift.kind, 0) + 1
                     self._unrepaired.append(one.chunk_id)
                 in_flight += looked.part.in_flight
@@ -176,14 +176,16 @@ class Reconciliation:
                 await asyncio.sleep(0)
 
     async def _looked(self, part: Part) -> _Looked:
-        share = 1.0 if self._run.wanted.verify_vectors else sampling.share(self._progress.expected)
-        sample = sampling.sampled(part.expected, self._run.id, share)
-        suspects = np.union1d(diff.suspects(part.expected, part.found), sample)
+        suspects = np.union1d(diff.suspects(part.expected, part.found), self._sample(part, sampling.COMPARED_POINTS))
         if part.found.vectors is not None:
             suspects = np.union1d(suspects, sampling.other_vectors(part.found, part.vectors))
-        searched = frozenset(map(ChunkId, sample.tolist()))
+        searched = frozenset(map(ChunkId, self._sample(part, sampling.SEARCHED_POINTS).tolist()))
         drift = await self._looker.confirmed(list(map(ChunkId, suspects.tolist())), searched)
         return _Looked(part, searched, drift)
+
+    def _sample(self, part: Part, points: int) -> diff.Ids:
+        share = 1.0 if self._run.wanted.verify_vectors else sampling.share(points, self._progress.expected)
+        return sampling.sampled(part.expected, self._run.id, share)
 
     async def _sides(self) -> Sides:
         return Sides(

@@ -11,19 +11,22 @@ from ragver.index.port import Page
 from ragver.reconciler.diff import Expected, Ids
 from ragver.types import ChunkId
 
-SAMPLE_POINTS = 256
-"""Points whose vectors are compared, and that are searched for, when not all are."""
+COMPARED_POINTS = 256
+"""Points whose vectors are compared when not all are."""
+SEARCHED_POINTS = 16
+"""Points, of these, that are searched for: where there is no graph, each search looks at every point."""
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def share(expected: int) -> float:
-    """The share of so many points that makes about ``SAMPLE_POINTS``."""
-    return min(1.0, SAMPLE_POINTS / max(1, expected))
+def share(points: int, expected: int) -> float:
+    """The share of the `expected` points that makes about so many."""
+    return min(1.0, points / max(1, expected))
 
 
 def sampled(wanted: Expected, seed: int, share: float) -> Ids:
-    """About this share of the points that the index has to hold; which ones depends on `seed` and their ids only."""
+    """About this share of the points that the index has to hold; which ones depends on `seed` and their ids only.
+    What is in a smaller share is in a larger one, too."""
     due = wanted.ids[~(wanted.optional | wanted.unsettled)]
     if share >= 1.0:
         return due
