@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import psutil
@@ -28,7 +29,7 @@ from sqlalchemy import text
 from ragver import wire
 from ragver.bootstrap import Services, open_services
 from ragver.collection import collection_of
-from ragver.index import edge
+from ragver.index import edge_shard
 from ragver.index.edge import EdgeIndex
 from ragver.index.port import Collection, Payload, Point
 from ragver.ledger import corpora
@@ -44,6 +45,7 @@ WRITE_POINTS = 10_000
 SCROLL_POINTS = 500
 WAIT_S = 600.0
 ROUNDS = 3
+TITLES = ("chunks", "points/s", "of scroll", "per CPU s", "of scroll", "MB more")
 LOOK_S = 0.02
 
 _DOCUMENTS = """
@@ -156,7 +158,7 @@ class Bench:
         assert isinstance(index, EdgeIndex)
         engine = index._shard(self._collection)._engine
         before_s, before_cpu_s = time.perf_counter(), time.process_time()
-        after: object = None
+        after: int | UUID | str | None = None
         while True:
             records, after = engine.scroll(qdrant_edge.ScrollRequest(after, SCROLL_POINTS, None, True, False))
             for record in records:
@@ -189,7 +191,7 @@ async def _memory() -> AsyncIterator[_Peak]:
 
 
 async def bench(sizes: list[int], dimensions: int) -> None:
-    edge.BUILD_POINTS_MIN = 2 * max(sizes)  # a build would take one of the processors
+    edge_shard.BUILD_POINTS_MIN = 2 * max(sizes)  # a build would take one of the processors
     with tempfile.TemporaryDirectory(prefix="ragver-bench-") as directory:
         settings = Settings(
             data_dir=Path(directory) / ".ragver", database_url=None, qdrant_url=None, secret_key=SecretStr("bench")
@@ -207,15 +209,14 @@ async def bench(sizes: list[int], dimensions: int) -> None:
                 await measured.grow(size)
                 for _ in range(ROUNDS):
                     _show(await measured.measure())
-    print(
-        f"most memory of this process, stores and all: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
-    )
+    most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"most memory of this process, the embedded index and all: {most_mb:,.0f} MB")
 
 
 def _show(one: Measured) -> None:
     print(
-        f"{one.chunks:>10,} {one.points_per_s:>10,.0f} {one.points_per_s / one.scroll_per_s:>10.2f} "
-        f"{one.points_per_cpu_s:>10,.0f} {one.points_per_cpu_s / one.scroll_per_cpu_s:>10.2f} {one.extra_mb:>8,.0f}",
+        f"{one.chunks:>11,}{one.points_per_s:>11,.0f}{one.points_per_s / one.scroll_per_s:>11.2f}"
+        f"{one.points_per_cpu_s:>11,.0f}{one.points_per_cpu_s / one.scroll_per_cpu_s:>11.2f}{one.extra_mb:>11,.0f}",
         flush=True,
     )
 

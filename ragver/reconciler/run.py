@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from ragver.index.port import Comparable, Index
 from ragver.ledger import reconciliations, retention, scanning
 from ragver.ledger.database import Database
 from ragver.ledger.generations import Standing
-from ragver.ledger.reconciliations import FINDINGS_MAX, Finding, Repaired, Run, RunLock
+from ragver.ledger.reconciliations import FINDINGS_MAX, PLACE_FIRST, Finding, Repaired, Run, RunLock
 from ragver.ledger.scanning import Moment
 from ragver.reconciler import advice, diff, sampling, streams
-from ragver.reconciler.looking import Confirmed, Looker
+from ragver.reconciler.looking import LOOKS_MAX, Confirmed, Looker
 from ragver.reconciler.repair import Apply, Repairer
-from ragver.reconciler.streams import Part, Sides
+from ragver.reconciler.sampling import COMPARED_POINTS, SEARCHED_POINTS
+from ragver.reconciler.streams import ID_LAST, Part, Sides
 from ragver.stamping import Stamps
 from ragver.types import ChunkId, DriftKind, History, RunState
 
@@ -48,14 +48,18 @@ class Tools:
     clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """A part of both stores, with the drift in it."""
+@dataclass(slots=True)
+class _Stretch:
+    """Neighbouring parts of both stores, with what has to be looked at again: together, since that is a few statements
+    however many there are."""
 
-    part: Part
-    searched: frozenset[ChunkId]
-    """What was also searched for, by its own vector."""
-    drift: list[Confirmed]
+    last: ChunkId = PLACE_FIRST
+    points: int = 0
+    in_flight: int = 0
+    suspects: list[ChunkId] = field(default_factory=list)
+    searched: set[ChunkId] = field(default_factory=set)
+    """What is also searched for, by its own vector."""
+    drift: list[Confirmed] = field(default_factory=list)
 
 
 class Reconciliation:
@@ -72,7 +76,6 @@ class Reconciliation:
         self._repairer = Repairer(tools.database, tools.index, tools.apply, standing, self._looker)
         self._findings: list[Finding] = []
         self._unrepaired: list[ChunkId] = []
-        self._kept_place = run.progress.place
         self._begun_s = self._kept_s = tools.clock.monotonic()
         self._paced_points = 0
 
@@ -100,18 +103,17 @@ class Reconciliation:
 
     async def _compare(self) -> None:
         progress = self._progress
-        if progress.place == 0:
+        if progress.place == PLACE_FIRST:
             for misfit in await self._tools.comparable.misfits(self._collection):
                 self._found(Finding(DriftKind.MISCONFIGURED, None, None, {"what": misfit}))
-        async with aclosing(self._sweep()) as parts:
-            async for looked in parts:
-                for one in looked.drift:
+        async with aclosing(self._sweep()) as stretches:
+            async for stretch in stretches:
+                for one in stretch.drift:
                     self._found(Finding(one.drift.kind, one.chunk_id, one.document_id, one.drift.evidence))
-                progress.points += looked.part.points
-                progress.in_flight += looked.part.in_flight
-                await self._moved_on(looked.part)
-        await self._keep()
-        progress.phase, progress.place, self._kept_place = "repair", ChunkId(0), ChunkId(0)
+                progress.points += stretch.points
+                progress.in_flight += stretch.in_flight
+                await self._keep(stretch.last)
+        progress.phase, progress.place = "repair", PLACE_FIRST
 
     def _found(self, finding: Finding) -> None:
         found = self._progress.found
@@ -127,7 +129,7 @@ class Reconciliation:
                 in_flight = await self._repairing_sweep()
                 if not in_flight or not advice.of_two_histories(self._progress):
                     break
-                self._progress.place = self._kept_place = ChunkId(0)
+                self._progress.place = PLACE_FIRST
             await self._repair_collection()
             whole = not in_flight and not any(self._progress.remaining.values())
             if whole and advice.of_two_histories(self._progress):
@@ -148,14 +150,13 @@ class Reconciliation:
         """Repair whatever differs; how many points were passed over."""
         progress, in_flight = self._progress, 0
         progress.epoch = (await self._moment()).applied
-        async with aclosing(self._sweep()) as parts:
-            async for looked in parts:
-                for one in await self._repairer.repair(looked.drift, looked.searched):
+        async with aclosing(self._sweep()) as stretches:
+            async for stretch in stretches:
+                for one in await self._repairer.repair(stretch.drift, stretch.searched):
                     progress.remaining[one.drift.kind] = progress.remaining.get(one.drift.kind, 0) + 1
                     self._unrepaired.append(one.chunk_id)
-                in_flight += looked.part.in_flight
-                await self._moved_on(looked.part)
-        await self._keep()
+                in_flight += stretch.in_flight
+                await self._keep(stretch.last)
         return in_flight
 
     async def _repair_collection(self) -> None:
@@ -166,26 +167,30 @@ class Reconciliation:
 
     # both
 
-    async def _sweep(self) -> AsyncGenerator[_Looked, None]:
-        """The rest of both stores, part by part."""
-        sides = await self._sides()
+    async def _sweep(self) -> AsyncGenerator[_Stretch, None]:
+        """The rest of both stores, with the drift in it: as much at once as is looked at, or kept, at once."""
+        sides, stretch = await self._sides(), _Stretch()
         async with aclosing(streams.parts(sides, self._progress.place)) as parts:
             async for part in parts:
-                yield await self._looked(part)
-                # The index may be read without a wait, and others want to get on as well.
-                await asyncio.sleep(0)
+                self._add(stretch, part)
+                await self._pace(part)
+                if part.last == ID_LAST or len(stretch.suspects) >= LOOKS_MAX or self._due():
+                    stretch.drift = await self._looker.confirmed(stretch.suspects, stretch.searched)
+                    yield stretch
+                    stretch = _Stretch()
 
-    async def _looked(self, part: Part) -> _Looked:
-        suspects = np.union1d(diff.suspects(part.expected, part.found), self._sample(part, sampling.COMPARED_POINTS))
+    def _add(self, stretch: _Stretch, part: Part) -> None:
+        whole, expected = self._run.wanted.verify_vectors, self._progress.expected
+        shares = [1.0 if whole else sampling.share(points, expected) for points in (COMPARED_POINTS, SEARCHED_POINTS)]
+        compared, searched = sampling.sampled(part.expected, self._run.id, *shares)
+        suspects = np.union1d(diff.suspects(part.expected, part.found), compared)
         if part.found.vectors is not None:
             suspects = np.union1d(suspects, sampling.other_vectors(part.found, part.vectors))
-        searched = frozenset(map(ChunkId, self._sample(part, sampling.SEARCHED_POINTS).tolist()))
-        drift = await self._looker.confirmed(list(map(ChunkId, suspects.tolist())), searched)
-        return _Looked(part, searched, drift)
-
-    def _sample(self, part: Part, points: int) -> diff.Ids:
-        share = 1.0 if self._run.wanted.verify_vectors else sampling.share(points, self._progress.expected)
-        return sampling.sampled(part.expected, self._run.id, share)
+        stretch.last = part.last
+        stretch.points += part.points
+        stretch.in_flight += part.in_flight
+        stretch.suspects += map(ChunkId, suspects.tolist())
+        stretch.searched.update(map(ChunkId, searched.tolist()))
 
     async def _sides(self) -> Sides:
         return Sides(
@@ -207,21 +212,25 @@ class Reconciliation:
 
     # getting on
 
-    async def _moved_on(self, part: Part) -> None:
-        self._progress.place = part.last
+    def _due(self) -> bool:
+        return self._tools.clock.monotonic() - self._kept_s >= CHECKPOINT_S
+
+    async def _pace(self, part: Part) -> None:
+        """No faster than was asked for; and others want to get on, too, where the index is read without a wait."""
         self._paced_points += part.points
+        pause_s = 0.0
         if self._run.wanted.points_per_s is not None:
             due_s = self._begun_s + self._paced_points / self._run.wanted.points_per_s
-            await self._tools.clock.sleep(max(0.0, due_s - self._tools.clock.monotonic()))
-        if self._unrepaired or self._tools.clock.monotonic() - self._kept_s >= CHECKPOINT_S:
-            await self._keep()
+            pause_s = max(0.0, due_s - self._tools.clock.monotonic())
+        await self._tools.clock.sleep(pause_s)
 
-    async def _keep(self) -> None:
+    async def _keep(self, place: ChunkId) -> None:
         """Keep how far it is, and all that was found up to there, if the lock is still ours."""
         await self._lock.check()
         repaired = None
         if self._progress.phase == "repair":
-            repaired = Repaired(self._kept_place, self._progress.place, self._unrepaired)
+            repaired = Repaired(self._progress.place, place, self._unrepaired)
+        self._progress.place = place
         await reconciliations.checkpoint(self._tools.database, self._run, self._findings, repaired)
         self._findings, self._unrepaired = [], []
-        self._kept_place, self._kept_s = self._progress.place, self._tools.clock.monotonic()
+        self._kept_s = self._tools.clock.monotonic()

@@ -16,6 +16,8 @@ COMPARED_POINTS = 256
 SEARCHED_POINTS = 16
 """Points, of these, that are searched for: where there is no graph, each search looks at every point."""
 
+_LARGEST = float(2**64 - 2**11)
+"""The largest number of 64 bits that a float holds."""
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -24,14 +26,12 @@ def share(points: int, expected: int) -> float:
     return min(1.0, points / max(1, expected))
 
 
-def sampled(wanted: Expected, seed: int, share: float) -> Ids:
-    """About this share of the points that the index has to hold; which ones depends on `seed` and their ids only.
-    What is in a smaller share is in a larger one, too."""
+def sampled(wanted: Expected, seed: int, *shares: float) -> list[Ids]:
+    """For each share about so many of the points that the index has to hold. Which ones depends on `seed` and their
+    ids only, and what is in a smaller share is in a larger one, too."""
     due = wanted.ids[~(wanted.optional | wanted.unsettled)]
-    if share >= 1.0:
-        return due
-    limit = np.uint64(share * float(np.iinfo(np.uint64).max))
-    return due[_mixed(due, seed) <= limit]
+    mixed = _mixed(due, seed)
+    return [due if share >= 1.0 else due[mixed <= np.uint64(share * _LARGEST)] for share in shares]
 
 
 def other_vectors(page: Page, ledgers: Mapping[ChunkId, bytes]) -> Ids:

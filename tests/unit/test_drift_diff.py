@@ -191,12 +191,14 @@ def test_a_sample_is_a_share_of_what_must_be_there_and_the_same_each_time() -> N
     }
     expected = Describer(FILTERABLE).expected(rows_of(ledger), {}, APPLIED, HORIZON)
 
-    first, again, other = (sampling.sampled(expected, seed, 0.1).tolist() for seed in (5, 5, 6))
+    first, again, other = (sampling.sampled(expected, seed, 0.1)[0].tolist() for seed in (5, 5, 6))
 
     assert first == again != other
     assert all(chunk_id % 3 == 0 for chunk_id in first)
     assert 850 < len(first) < 1_150
-    assert 10_000 == sampling.sampled(expected, 5, 1.0).size
+    whole, less = sampling.sampled(expected, 5, 1.0, 0.01)
+    assert 10_000 == whole.size
+    assert set(less.tolist()) < set(first)
 
 
 def test_vectors_are_compared_bit_by_bit() -> None:
