@@ -104,7 +104,9 @@ class Looker:
             if moved or diff.in_flight(change, after.moment) or chunk_id in going:
                 continue
             again = self._judge(after, chunk_id, points.get(chunk_id))
-            if again is None and drift.kind is not DriftKind.UNREACHABLE:
+            # What no search finds may just have passed the horizon, and be on its way out.
+            unreachable = drift.kind is DriftKind.UNREACHABLE and diff.wanted(change, after.moment)
+            if again is None and not unreachable:
                 continue
             confirmed.append(Confirmed(chunk_id, None if change is None else change.document_id, again or drift))
         return confirmed
