@@ -203,8 +203,12 @@ class Retrieval:
         request, basis = asked.request, asked.view.last
         if not epochs.is_strong(request) or basis is None or basis.applied == 0 or not asked.meant_for(basis):
             return None
-        search = self.search(asked.info, asked.at(basis.epoch), request.k + SEARCH_SLACK, may_hold_newer=False)
-        return Early(basis, asyncio.ensure_future(search))
+        return Early(basis, asyncio.ensure_future(self._early_matches(asked, basis.epoch)))
+
+    async def _early_matches(self, asked: Asked, epoch: Epoch) -> list[Match]:
+        # A turn of the loop later, when the head has been asked for: an embedded engine holds the loop as it searches.
+        await asyncio.sleep(0)
+        return await self.search(asked.info, asked.at(epoch), asked.request.k + SEARCH_SLACK, may_hold_newer=False)
 
     async def _vector(self, info: CorpusInfo, request: wire.RetrieveRequest) -> NDArray[np.float32]:
         generation = info.generation
