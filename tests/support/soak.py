@@ -21,6 +21,7 @@ from typing import Any
 from ragver import wire
 from ragver.client import AsyncClient
 from ragver.clock import SystemClock
+from ragver.errors import RagverError
 from ragver.gate import AsyncGatedStream, Cut, Flag, Released, Retraction
 from ragver.gate.flow import AsyncValidate
 from ragver.types import CitationStatus, Decision, Policy, Scope
@@ -210,6 +211,8 @@ class _Readers:
                 self.ended[await taking] += 1
         except TimeoutError:
             self.ended["left"] += 1
+        except RagverError as error:  # the gate could not check: loud, and nothing more was shown
+            self.ended[error.code] += 1
 
     async def _validate(self, request: wire.ValidateRequest) -> wire.ValidateResponse:
         return await self.client.validate(self.plan.corpus, request)
