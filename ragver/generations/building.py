@@ -6,6 +6,7 @@ achieved is in the ledger. Trouble is said in the generation's `problem`, waited
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -26,6 +27,8 @@ from ragver.types import ChunkId, Epoch
 
 FILL_TEXTS_MAX = 256
 """Texts embedded at a time: what a kill can cost, and how often progress shows."""
+FILLS_MAX = 2
+"""Generations that are filled at the same time; those of other corpora wait for their turn."""
 RETRY_S = 5.0
 """How long to wait after a failure before trying again."""
 
@@ -42,11 +45,13 @@ class Builder:
         self._embedders = embedders
         self._compare = compare
         self._clock = clock
+        self._turns = asyncio.Semaphore(FILLS_MAX)
 
     async def fill(self, standing: Standing, chunk_ids: Sequence[ChunkId]) -> None:
         """Give these chunks a vector in the generation: one that is known already, or else a new one."""
         try:
-            await self._fill(standing, chunk_ids)
+            async with self._turns:
+                await self._fill(standing, chunk_ids)
             if standing.problem is not None:
                 await self._note(standing, None)
         except Exception as error:  # noqa: BLE001 - a model's trouble must not end the indexing

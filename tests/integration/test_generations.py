@@ -23,7 +23,7 @@ from ragver.errors import (
 from ragver.generations import Dropping, building, service
 from ragver.index.port import Collection, Index, Point
 from ragver.ledger import chunks, corpora, lifecycle, retention, vectors
-from ragver.types import ChunkId, Distance, Epoch, GenerationId
+from ragver.types import ChunkId, Distance, Epoch, GenerationId, GenerationState
 from tests.support.generations import (
     LARGER,
     SMALL,
@@ -31,6 +31,7 @@ from tests.support.generations import (
     begin,
     built,
     built_beside,
+    check_generations,
     cut_over,
     indexing,
     migrated,
@@ -38,6 +39,7 @@ from tests.support.generations import (
     until,
 )
 from tests.support.ledger import check_index, query, waits_for_a_lock
+from tests.support.qdrant_wire import wire_server
 from tests.support.services import CORPUS, caught_up, commit, delete, make_corpus, open_test_services, put, set_acl
 from tests.support.spine import Watched, index_all, retrieve, sql, texts
 
@@ -323,3 +325,28 @@ async def test_g09_a_removal_sees_a_vector_that_was_added_while_it_waited(uninde
         await waits_for_a_lock(unindexed.database.url)
     assert 1 == await waiting
     assert [] == await query(unindexed.database.url, "SELECT 1 FROM embedding")
+
+
+async def test_one_process_cuts_over_what_another_has_built_on_a_qdrant_server(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Whoever is asked, the leader does the work; also vectors that travelled over the wire are equal to the ledger."""
+    with wire_server(tmp_path / "wire") as server:
+        elsewhere: dict[str, Any] = {"qdrant_url": server.url}
+        async with (
+            open_test_services(database_url, tmp_path / "leader", indexing=True, **elsewhere),
+            open_test_services(database_url, tmp_path / "asked", **elsewhere) as services,
+        ):
+            await make_corpus(services)
+            await commit(services, CORPUS, put("a", "ducks"), put("b", "geese"))
+            await commit(services, CORPUS, delete("b"))
+            generation = await begin(services)
+            await built(services, generation)
+            former = (await cut_over(services, generation)).former
+            await commit(services, CORPUS, put("c", "swans"))
+            await built(services, former)
+            await caught_up(services)
+            assert [GenerationState.SERVING, GenerationState.STANDBY] == sorted(await check_generations(services))
+            assert 3 == await check_index(services, CORPUS)
+            await services.generations.retire(CORPUS, former)
+            assert 1 == len(await collections(services))
