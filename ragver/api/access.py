@@ -3,8 +3,9 @@
 Every route says it in one line, `dependencies=[READER]`, at the route or for its whole router; the application does
 not start with one that does not. What a declaration cannot know, the route does itself with its `Who`:
 
-- a route whose body names `principals` takes them from ``who.reads_as(body.principals)`` and declares
-  ``READER_BY_PRINCIPALS``;
+- a route whose body names `principals` goes by ``read_by(who, body)`` and declares ``READER_BY_PRINCIPALS``; a
+  ``DirectRoute`` is handed such a body;
+- a route that shows documents hides those that ``who.principals`` may not read, and declares the same;
 - a route that writes to the log takes the actor from ``who.acts_as(body.actor)``.
 """
 
@@ -116,8 +117,9 @@ async def hung_up(request: Request) -> bool:
 
 
 def declared(dependencies: Iterable[Dependency]) -> Open | Needs | None:
-    """What a route asks of its caller, by its dependencies and those of its router; None if nothing is said."""
-    return next((one.dependency for one in dependencies if isinstance(one.dependency, Open | Needs)), None)
+    """What a route asks of its caller, by its dependencies and those of its router; None if it does not say it once."""
+    said = [one.dependency for one in dependencies if isinstance(one.dependency, Open | Needs)]
+    return said[0] if len(said) == 1 else None
 
 
 def api_routes(app: FastAPI) -> list[RouteContext]:
@@ -131,6 +133,6 @@ def check_declarations(app: FastAPI) -> None:
         asked: Any = declared(route.dependencies)
         if asked is None or (isinstance(asked, Open) and str(route.path).startswith("/v1/")):
             raise TypeError(
-                f"{route.methods} {route.path} does not say whom it lets in: give it `dependencies=[READER]` "
-                "or another of ragver.api.access"
+                f"{route.methods} {route.path} does not say whom it lets in: give it or its router "
+                "`dependencies=[READER]` or another of ragver.api.access, once"
             )

@@ -161,11 +161,11 @@ def _body_schema(document: dict[str, Any], call: Call) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("dependencies", [[], [Depends(lambda: None)], [access.OPEN]])
+@pytest.mark.parametrize("dependencies", [[], [Depends(lambda: None)], [access.OPEN], [access.READER, access.ADMIN]])
 def test_an_application_with_a_route_that_says_nothing_does_not_start(
     dependencies: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor with one under /v1 that lets everybody in."""
+    """Nor with one under /v1 that lets everybody in, or one that says two things."""
     forgotten = APIRouter(prefix="/v1")
     forgotten.get("/forgotten", dependencies=dependencies)(lambda: None)
     monkeypatch.setattr(health, "router", forgotten)
