@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +16,9 @@ from ragver import wire
 from ragver.client import ApiError, AsyncClient, Client, Retries
 
 URL = "http://ragver.test"
+OPENAPI = Path(__file__).parents[2] / "schema" / "openapi.json"
+FOR_OTHER_TOOLS = {("GET", "/healthz"), ("GET", "/metrics"), ("DELETE", "/v1/corpora/{corpus}/pins")}
+"""Probes, and a second way to let go of a pin."""
 AT_ONCE = Retries(2, 0.0, 0.0)
 ARGUMENTS: dict[str, Any] = {
     "corpus": "handbook",
@@ -105,3 +111,17 @@ async def test_both_faces_send_the_same(name: str) -> None:
     assert expected.requests == sent.requests
     assert expected_code == code
     assert sent.requests, "nothing was sent: give better ARGUMENTS"
+
+
+async def test_every_call_of_the_api_has_a_method() -> None:
+    """A new route gets a method in ``ragver/client/``; what people look at with other tools needs none."""
+    paths = json.loads(OPENAPI.read_text(encoding="utf-8"))["paths"]
+    routes = {(method.upper(), path) for path, methods in paths.items() for method in methods} - FOR_OTHER_TOOLS
+    requests = [request for name in calls() for request in (await asynchronously(name))[1].requests]
+    sent = {(method, httpx.URL(url).raw_path.decode()) for method, url, *_ in requests}
+
+    def reached(method: str, path: str) -> bool:
+        pattern = re.compile(re.sub(r"\{\w+\}", "[^/?]+", path) + r"(\?.*)?")
+        return any(method == one and pattern.fullmatch(target) for one, target in sent)
+
+    assert set() == {(method, path) for method, path in routes if not reached(method, path)}
