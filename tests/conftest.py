@@ -12,6 +12,7 @@ from hypothesis import settings
 from ragver.bootstrap import Services
 from ragver.ledger.migrations import migrate
 from tests.support.postgres import forgetful_server, new_database, open_directory, run_apart
+from tests.support.server import Server, running_server
 from tests.support.services import open_test_services
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
@@ -49,6 +50,13 @@ def module_data_dir() -> Iterator[Path]:
     """The same, shared by the tests of a module."""
     with open_directory() as directory:
         yield directory / ".ragver"
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """A server in a process of its own, for tests that only need one to talk to, each in corpora of its own."""
+    with open_directory() as directory, running_server(directory / "data") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -11,23 +11,16 @@ import pytest
 import ragver
 from ragver.demo import chat
 from ragver.demo.model import Message, stand_in
-from tests.support.postgres import open_directory
-from tests.support.server import Server, environment, running_server
+from tests.support.server import Server, environment
 
 QUESTION = "How many days of leave does everyone have?"
 OLD = "Everyone has 30 days of leave, says the old page"
 NEW = "Everyone has 28 days of leave, says the new page"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with open_directory() as directory, running_server(directory / "data") as running:
-        yield running
-
-
 @pytest.fixture
-def corpus(server: Server) -> Iterator[ragver.Corpus]:
-    with ragver.Client(server.url) as client:
+def corpus(shared_server: Server) -> Iterator[ragver.Corpus]:
+    with ragver.Client(shared_server.url) as client:
         client.create_corpus("leave", verdict_ttl_ms=200)
         client["leave"].put("old.md", f"{OLD}.")
         client["leave"].put("new.md", f"{NEW}.")
@@ -41,8 +34,8 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=kept, input=stdin, capture_output=True, text=True, check=False)
 
 
-def test_it_answers_with_its_sources(server: Server, corpus: ragver.Corpus) -> None:
-    done = run("--url", server.url, "--corpus", "leave", QUESTION)
+def test_it_answers_with_its_sources(shared_server: Server, corpus: ragver.Corpus) -> None:
+    done = run("--url", shared_server.url, "--corpus", "leave", QUESTION)
 
     assert 0 == done.returncode, done.stderr
     assert OLD in done.stdout
@@ -58,8 +51,8 @@ def test_without_a_corpus_it_brings_a_sample() -> None:
     assert "people/annual-leave.md, version" in done.stdout
 
 
-def test_a_service_that_is_none_is_an_error_and_no_answer(server: Server, corpus: ragver.Corpus) -> None:
-    done = run("--url", server.url, "--corpus", "leave", "--model-url", f"{server.url}/v1", QUESTION)
+def test_a_service_that_is_none_is_an_error_and_no_answer(shared_server: Server, corpus: ragver.Corpus) -> None:
+    done = run("--url", shared_server.url, "--corpus", "leave", "--model-url", f"{shared_server.url}/v1", QUESTION)
 
     assert (2, "error") == (done.returncode, done.stderr.partition(":")[0])
     assert "404" in done.stderr

@@ -22,21 +22,14 @@ from ragver.integrations import langchain
 from ragver.integrations.langchain import RagverRetriever, RagverVectorStore
 from ragver.integrations.passages import METADATA, Origin
 from ragver.types import Decision
-from tests.support.postgres import open_directory
-from tests.support.server import Server, running_server
+from tests.support.server import Server
 
 BROUGHT = wire.Embedding(provider="external", dimensions=EMBEDDING_SIZE)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with open_directory() as directory, running_server(directory / "data") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[ragver.Client]:
-    with ragver.Client(server.url) as opened:
+def client(shared_server: Server) -> Iterator[ragver.Client]:
+    with ragver.Client(shared_server.url) as opened:
         yield opened
 
 
@@ -54,10 +47,10 @@ class TestAsyncVectorStore(VectorStoreIntegrationTests):
     """Through the asynchronous client."""
 
     @pytest.fixture
-    def vectorstore(self, server: Server, client: ragver.Client) -> Iterator[VectorStore]:
+    def vectorstore(self, shared_server: Server, client: ragver.Client) -> Iterator[VectorStore]:
         # The suite wants the same fixture for both kinds of tests, so no connection may outlive a test's event loop.
         passing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
-        corpus = ragver.AsyncClient(server.url, transport=passing)["standard"]
+        corpus = ragver.AsyncClient(shared_server.url, transport=passing)["standard"]
         client.create_corpus("standard", embedding=BROUGHT)
         yield RagverVectorStore(corpus, self.get_embeddings())
         client.delete_corpus("standard")

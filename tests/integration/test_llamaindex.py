@@ -16,21 +16,14 @@ from ragver import wire
 from ragver.integrations.llamaindex import LiveNodes, RagverRetriever
 from ragver.integrations.passages import METADATA, Origin
 from ragver.types import CitationStatus, Decision
-from tests.support.postgres import open_directory
-from tests.support.server import Server, running_server
+from tests.support.server import Server
 
 QUESTION = "How many days of leave?"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with open_directory() as directory, running_server(directory / "data") as running:
-        yield running
-
-
 @pytest.fixture
-def corpus(server: Server) -> Iterator[ragver.Corpus]:
-    with ragver.Client(server.url) as client:
+def corpus(shared_server: Server) -> Iterator[ragver.Corpus]:
+    with ragver.Client(shared_server.url) as client:
         client.create_corpus("handbook", verdict_ttl_ms=50)
         corpus = client["handbook"]
         corpus.put("leave.md", "Everyone has 30 days of leave.", title="Leave")
@@ -85,8 +78,8 @@ def test_dead_nodes_are_dropped_with_the_reason(corpus: ragver.Corpus) -> None:
     assert all(detail for _, _, detail in reasons)
 
 
-async def test_all_of_it_works_asynchronously_too(server: Server, corpus: ragver.Corpus) -> None:
-    async with ragver.AsyncClient(server.url) as client:
+async def test_all_of_it_works_asynchronously_too(shared_server: Server, corpus: ragver.Corpus) -> None:
+    async with ragver.AsyncClient(shared_server.url) as client:
         retrieved = await RagverRetriever(client["handbook"]).aretrieve(QUESTION)
         await client["handbook"].delete("unpaid.md")
         kept = await LiveNodes(corpus=client["handbook"]).apostprocess_nodes(retrieved)

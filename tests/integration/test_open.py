@@ -55,11 +55,15 @@ def test_both_faces_on_one_directory_one_after_the_other(data_dir: Path) -> None
         found = policies.retrieve(QUESTION)
         policies.delete("leave.md")
         verdict = policies.validate(found.snapshot, answer=ANSWER)
+        with pytest.raises(ApiError, match="open already"), opening:
+            pass
+        assert DataDir(data_dir).holder() is not None
     assert (Decision.REJECT, CitationStatus.DELETED) == (verdict.verdict, verdict.citations[0].status)
 
-    with opening as client:
-        assert 2 == client["policies"].describe().head
+    with pytest.raises(ApiError, match="nowhere"), opening as client:
+        client["nowhere"].describe()
     assert DataDir(data_dir).holder() is None
+    assert "closed" in repr(client)
 
 
 def test_a_directory_is_opened_once_at_a_time(opened: ragver.Client, module_data_dir: Path) -> None:
@@ -68,14 +72,6 @@ def test_a_directory_is_opened_once_at_a_time(opened: ragver.Client, module_data
             pass
 
     assert "policies" == opened.corpora()[0].name
-
-
-def test_an_opening_is_entered_once_at_a_time(data_dir: Path) -> None:
-    opening = ragver.open(data_dir)
-    with opening:
-        with pytest.raises(ApiError, match="open already"), opening:
-            pass
-        assert DataDir(data_dir).holder() is not None
 
 
 def test_the_feed_follows_in_process_too(opened: ragver.Client) -> None:
@@ -133,14 +129,6 @@ def test_a_setting_that_there_is_not_is_refused(data_dir: Path) -> None:
         pass
 
     assert not data_dir.exists()
-
-
-def test_a_failure_inside_the_block_closes_the_stores_and_goes_on(data_dir: Path) -> None:
-    with pytest.raises(ApiError, match="corpus"), ragver.open(data_dir) as client:
-        client["nowhere"].describe()
-
-    assert DataDir(data_dir).holder() is None
-    assert "closed" in repr(client)
 
 
 def test_stdout_is_the_applications(data_dir: Path) -> None:
