@@ -102,6 +102,7 @@ async def open_services(
         builder = Builder(database, stores.index, embedders, different, clock)
         indexer = Indexer(database, stores.index, builder, clock, settings.indexer_poll_ms / 1000, metrics)
         services = await _assemble(settings, stores, database, embedders, clock, metrics, builder, indexer)
+        stack.push_async_callback(services.views.close)
         stack.push_async_callback(services.keys.close)
         stack.push_async_callback(services.reconciler.close)
         if delivering:

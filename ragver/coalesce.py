@@ -30,6 +30,11 @@ class Coalesced(Generic[T]):
         # Shielded: one caller who gives up must not take the answer from the others.
         return await asyncio.shield(self._next)
 
+    async def close(self) -> None:
+        """Let a read that is under way come to its end, whoever has given up waiting for it."""
+        if self._worker is not None:
+            await asyncio.wait([self._worker])
+
     async def _work(self) -> None:
         try:
             while (waiting := self._next) is not None:

@@ -132,7 +132,8 @@ class Keys:
         return not ring.guarded if caller.key_id is None else caller.key_id in ring.keys
 
     async def close(self) -> None:
-        """Let notes of use that are on their way arrive."""
+        """Let reads end that are on their way, and notes of use arrive."""
+        await self._fresh.close()
         await asyncio.gather(*self._notes)
 
     async def _current(self, *, ledger_may_be_away: bool = False) -> _Ring:

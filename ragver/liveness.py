@@ -48,6 +48,10 @@ class CorpusView:
         """The head as of a read that began after this call; the view is then true at that head."""
         return await self._fresh()
 
+    async def close(self) -> None:
+        """Let go of the ledger: a read that nobody waits for any more would still be on its way."""
+        await self._fresh.close()
+
     @property
     def seen(self) -> Epoch:
         """The epoch up to which every touched document has been forgotten."""
@@ -169,6 +173,11 @@ class Views:
             self.forget(name)
             view = await self.get(name)
             return view, await view.fresh()
+
+    async def close(self) -> None:
+        """Let go of the ledger, before it is closed."""
+        for view in self._views.values():
+            await view.close()
 
     def forget(self, name: str) -> None:
         """Let go of what is known of a corpus."""

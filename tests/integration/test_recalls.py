@@ -16,7 +16,7 @@ from ragver.types import Epoch, Scope
 from tests.support.answers import recorded
 from tests.support.api import client_of
 from tests.support.services import CORPUS, commit, delete, make_corpus, open_test_services, put, rename, set_acl
-from tests.support.spine import EXTERNAL, chunk, retrieve, sql
+from tests.support.spine import EXTERNAL, chunk, retrieve
 from tests.support.streaming import following
 
 PATH = f"/v1/corpora/{CORPUS}/recalls"
@@ -131,24 +131,20 @@ async def test_g08_a_reader_from_whom_a_document_is_taken_is_told_of(stopped: Se
     assert [[("a", "forbidden")]] * 2 == [lost(one) for one in await told(stopped)]
 
 
-async def test_g09_an_erasure_recalls_also_what_was_dead(stopped: Services) -> None:
-    """The chunk had been superseded before; the erasure is told of as such, at its own epoch."""
-    await recorded(stopped, "So [1].", answer_id="one")
+async def test_g09_an_erasure_recalls_what_was_alive_and_what_was_dead(stopped: Services) -> None:
+    """What had been superseded before is told of once more, as erased, at the epoch of the erasure; with the keys
+    erased too, recalls do not name them either."""
+    await recorded(stopped, "So [1].", answer_id="dead")
+    await recorded(stopped, "So [2].", answer_id="alive")
     await commit(stopped, CORPUS, put("a", chunks=[chunk("A", 1)]))
-    assert [(2, [("a", "superseded")])] == [(one.epoch, lost(one)) for one in await told(stopped)]
-    await commit(stopped, CORPUS, delete("a"))
-    await sql(
-        stopped,
-        """
-        WITH gone AS (UPDATE chunk SET cause = 'erased', text = NULL WHERE document_id = (
-            SELECT id FROM document WHERE key = 'a') RETURNING corpus_id, id, document_id)
-        INSERT INTO erasure (corpus_id, id, epoch, keys, keys_too, document_ids, chunk_ids, versions, redactions,
-                             stores)
-        SELECT corpus_id, 1, 3, '{a}', false, array_agg(document_id), array_agg(id), 2, '[]', '[]'
-        FROM gone GROUP BY corpus_id
-        """,
-    )
-    assert [(2, [("a", "erased")]), (3, [("a", "erased")])] == [(one.epoch, lost(one)) for one in await told(stopped)]
+    request = wire.ErasureRequest(keys=["a", "b"], reason="asked for", keys_too=True)
+    receipt = await stopped.erasures.erase(CORPUS, request)
+    found = await told(stopped)
+    assert [(2, "dead"), (receipt.epoch, "dead"), (receipt.epoch, "alive")] == [
+        (one.epoch, one.answer_id) for one in found
+    ]
+    assert {"erased"} == {cause for one in found for _, cause in lost(one)}
+    assert {"a", "b"}.isdisjoint(key for one in found for key, _ in lost(one))
 
 
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────

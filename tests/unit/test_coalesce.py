@@ -184,3 +184,24 @@ async def test_a_cancelled_read_takes_its_callers_along_and_no_later_ones() -> N
         assert [asyncio.CancelledError] * 2 == [type(error) for error in outcomes]
         read.release.set()
         assert 2 == await coalesced()
+
+
+async def test_closing_waits_for_a_read_that_nobody_waits_for() -> None:
+    """A caller gives up, and its read is still under way: it has ended when `close` returns."""
+    begun, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        begun.set()
+        await go.wait()
+        ended.set()
+
+    coalesced = Coalesced(read)
+    caller = asyncio.create_task(coalesced())
+    await begun.wait()
+    caller.cancel()
+    closing = asyncio.create_task(coalesced.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go.set()
+    await closing
+    assert ended.is_set()
