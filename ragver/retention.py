@@ -150,10 +150,11 @@ class Retention:
     async def _compact(self, collection: Collection) -> wire.GcStep:
         step = f"index: rewrite {collection.name}"
         if not isinstance(self._index, Compactable):
-            return wire.GcStep(step=step, done=False, detail=NOT_COMPACTABLE)
+            return wire.GcStep(step=step, done=False, seconds=0.0, detail=NOT_COMPACTABLE)
+        started_s = self._clock.monotonic()
         if await self._index.exists(collection):
             await self._index.compact(collection)
-        return wire.GcStep(step=step, done=True)
+        return wire.GcStep(step=step, done=True, seconds=round(self._clock.monotonic() - started_s, 3))
 
     async def _forget_answers(self, corpus: CorpusId) -> int:
         forgotten = 0

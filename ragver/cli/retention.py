@@ -22,7 +22,7 @@ COLUMNS = [
     Column("answers removed", "right"),
     Column("pins", "right"),
 ]
-STEPS = [Column("step", narrow="wrap"), Column("state"), Column("", narrow="wrap")]
+STEPS = [Column("step", narrow="wrap"), Column("seconds", "right"), Column("state"), Column("", narrow="wrap")]
 
 
 def gc(
@@ -63,7 +63,11 @@ def _show_full(result: wire.GcResult) -> None:
     if on_terminal():
         show_line(f"\n{result.corpus}: the ledger's tables had {result.ledger_bytes_before:,} bytes,")
         show_line(f"and have {result.ledger_bytes:,} now.")
-    show_rows(STEPS, [(step.step, "done" if step.done else "not done", step.detail) for step in result.full])
+    show_rows(STEPS, map(_step, result.full))
+
+
+def _step(step: wire.GcStep) -> tuple[object, ...]:
+    return step.step, f"{step.seconds:.1f}", "done" if step.done else "not done", step.detail
 
 
 def _row(result: wire.GcResult) -> tuple[object, ...]:

@@ -7,6 +7,8 @@ role may not have on a managed server: then it is told, and the others are done 
 
 from __future__ import annotations
 
+import time
+
 from asyncpg import FeatureNotSupportedError, InsufficientPrivilegeError, LockNotAvailableError
 from sqlalchemy import TextClause, text
 
@@ -50,11 +52,15 @@ async def scrub(database: Database) -> list[wire.GcStep]:
 
 
 async def _step(connection: Connection, name: str, statement: TextClause) -> wire.GcStep:
+    started_s = time.monotonic()
+    detail = None
     try:
         await connection.fetch(statement)
     except (InsufficientPrivilegeError, FeatureNotSupportedError) as error:
-        logger.warning("scrub_step_refused", step=name, error=str(error))
-        return wire.GcStep(step=f"ledger: {name}", done=False, detail=f"{error}; ask the database's administrator")
+        detail = f"{error}; ask the database's administrator"
     except LockNotAvailableError:
-        return wire.GcStep(step=f"ledger: {name}", done=False, detail="somebody worked on the table; try again")
-    return wire.GcStep(step=f"ledger: {name}", done=True)
+        detail = f"somebody worked on the table for more than {LOCK_WAIT_S_MAX:.0f} s; try again"
+    seconds = round(time.monotonic() - started_s, 3)
+    if detail is not None:
+        logger.warning("scrub_step_left", step=name, detail=detail)
+    return wire.GcStep(step=f"ledger: {name}", done=detail is None, seconds=seconds, detail=detail)

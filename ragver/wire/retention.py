@@ -46,6 +46,7 @@ class GcStep(Body):
 
     step: str
     done: bool
+    seconds: float = Field(description="how long it took; a table is locked meanwhile")
     detail: str | None = Field(None, description="why it was not done, and who can")
 
 
