@@ -36,7 +36,8 @@ class Flow:
     async def _in_a_thread(self, request: wire.ValidateRequest) -> wire.ValidateResponse:
         from anyio.to_thread import run_sync
 
-        return await run_sync(self._validate, request)
+        # Abandoned where the gate gives up: a thread that waits for a server cannot be stopped.
+        return await run_sync(self._validate, request, abandon_on_cancel=True)
 
     @property
     def _loop(self) -> BlockingPortal:

@@ -79,7 +79,10 @@ class AsyncFlow:
         """Begin to read the model, and to ask; to be done once."""
         if self._closed or self._tasks:
             raise RuntimeError("a gated stream is read once")
-        self._tasks = [asyncio.create_task(self._pull()), asyncio.create_task(self._ask())]
+        self._tasks = [
+            asyncio.create_task(self._pull(), name="ragver gate: pull"),
+            asyncio.create_task(self._ask(), name="ragver gate: ask"),
+        ]
 
     async def close(self) -> None:
         """End both tasks and the model's stream."""
@@ -181,7 +184,8 @@ class AsyncFlow:
         """Its text goes out now."""
         self.holding.accept(offer.judged)
         self._late = 0
-        self._go_on()
+        if not offer.last:
+            self._go_on()
 
     async def end(self, offer: Offer) -> End:
         """The last event, after the last offer was accepted."""

@@ -158,17 +158,11 @@ class Holding:
         return self._units, self._growing.coming
 
     def _asking(self, units: Sequence[Piece], coming: Coming | None, *, last: bool) -> Ask:
-        targets = dict.fromkeys(self._leaning)
-        for number, unit in enumerate(units):
-            named = dict.fromkeys(self._named(unit))
-            if len(targets | named) > wire.CITATIONS_MAX and number and not last:
-                units, coming = units[:number], None
-                break
-            targets |= named
+        named = (target for unit in units for target in self._named(unit))
+        targets = tuple(dict.fromkeys((*self._leaning, *named)))
         if len(targets) > wire.CITATIONS_MAX:
             raise InvalidRequest(f"the text cites more than {wire.CITATIONS_MAX} chunks; no verdict covers that many")
-        gap = self._gap if last else ""
-        return Ask(self._request(tuple(targets)), tuple(units), tuple(targets), coming, last, gap)
+        return Ask(self._request(targets), tuple(units), targets, coming, last, self._gap if last else "")
 
     def _request(self, targets: Sequence[int]) -> wire.ValidateRequest:
         terms = self._terms
@@ -241,7 +235,7 @@ class Holding:
         self._cutting = judgement.cutting
         gone, self._units = self._units[: len(step.left)], self._units[len(step.left) :]
         self._held -= sum(len(unit.gap) + len(unit.body) for unit in gone)
-        self._look_at = 0
+        self._look_at, self._seen = 0, (0, None)
         self._released.append(step.text)
         self._length += len(step.text)
         for target, spans in step.leaning.items():

@@ -78,6 +78,8 @@ class AsyncGatedStream:
             while True:
                 offer = await flow.offer()
                 if offer.judged.retraction is not None:
+                    # The model need not write on while the reader takes back what it showed.
+                    await self.aclose()
                     yield offer.judged.retraction
                     return
                 # Here the text changes hands, and nothing is awaited between the look at the lease and that.

@@ -79,6 +79,8 @@ class GatedStream:
             while True:
                 offer = flow.offer()
                 if offer.judged.retraction is not None:
+                    # The model need not write on while the reader takes back what it showed.
+                    self.close()
                     yield offer.judged.retraction
                     return
                 # Here the text changes hands, and nothing is awaited between the look at the lease and that.

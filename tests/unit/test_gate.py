@@ -116,6 +116,20 @@ async def test_one_request_for_a_release_at_most() -> None:
     assert len(verdicts.asked) <= 1 + sum(isinstance(event, Released) for event in happened)
 
 
+async def test_nothing_is_asked_after_the_end() -> None:
+    """However long the reader stays with the last events; and a retracted model is closed before it is told."""
+    verdicts = Verdicts()
+    async for event in AsyncGatedStream(verdicts, "token", Model(*words(ANSWER))).events():
+        if isinstance(event, End):
+            asked = len(verdicts.asked)
+            await settled()
+            assert asked == len(verdicts.asked)
+    model = Model(*words(ANSWER))
+    async for event in AsyncGatedStream(Verdicts(1), "token", model).events():
+        assert isinstance(event, Retraction)
+        assert model.closed or not model.written
+
+
 async def test_the_reader_of_text_gets_text_or_an_error() -> None:
     gated = AsyncGatedStream(Verdicts(), "token", Model(*words(ANSWER)))
     assert ANSWER == "".join([text async for text in gated])
