@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragver.citations import blocks, markers, pieces, sentences
-from ragver.citations.blocks import Block, Kind
+from ragver.citations.blocks import IDEOGRAPHIC_STOPS, STOPS, Block, Kind
 from ragver.citations.pieces import Coming, Piece
 from ragver.citations.sentences import Unit
 
@@ -23,8 +23,9 @@ _TAKES_LINES = {Kind.PARAGRAPH, Kind.QUOTE, Kind.ITEM, Kind.FOOTNOTE}
 """What further plain lines may belong to."""
 _OPENS_MARKER = "[【［\\"
 _PARENTHESIS = re.compile(r"[()]")
+_BREAKS = re.escape(STOPS + IDEOGRAPHIC_STOPS + "`[【［")
 # Three words: the unit says something by itself. Not across a full stop, where it may end.
-_SAYS_SOMETHING = re.compile(r"\s*+(?:[^\s`\[【［.!?…؟۔।॥。！？｡]*\w[^\s`\[【［.!?…؟۔।॥。！？｡]*+\s++){3}")
+_SAYS_SOMETHING = re.compile(rf"\s*+(?:(?:(?!\w)[^\s{_BREAKS}])*+\w[^\s{_BREAKS}]*+\s++){{3}}")
 
 
 class Growing:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ragver import wire
+from ragver.citations.cited import Document
 from ragver.clock import Clock
 from ragver.gate.events import End
 from ragver.gate.flow import AsyncFlow, Offer
@@ -24,11 +25,18 @@ Validate = Callable[[wire.ValidateRequest], wire.ValidateResponse]
 class Flow:
     """An ``AsyncFlow`` whose methods block."""
 
-    def __init__(self, validate: Validate, terms: Terms, stream: object, clock: Clock | None) -> None:
+    def __init__(
+        self,
+        validate: Validate,
+        terms: Terms,
+        stream: object,
+        documents: Iterable[Document] | None,
+        clock: Clock | None,
+    ) -> None:
         if isinstance(stream, AsyncIterable):
             raise TypeError("an asynchronous stream needs the asynchronous client")
         self._validate = validate
-        self._flow = AsyncFlow(self._in_a_thread, terms, stream, clock)
+        self._flow = AsyncFlow(self._in_a_thread, terms, stream, documents, clock)
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._closed = False

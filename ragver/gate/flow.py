@@ -8,11 +8,12 @@ out, one request at a time; what is completed meanwhile goes with the next. The 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from ragver import wire
+from ragver.citations.cited import Document
 from ragver.clock import Clock, LeaseClock
 from ragver.errors import ClaimTooLong, RagverError, VerdictOverdue
 from ragver.gate.events import End, Released
@@ -57,11 +58,18 @@ class Offer:
 class AsyncFlow:
     """The two tasks behind a gate, and what is between them and the reader."""
 
-    def __init__(self, validate: AsyncValidate, terms: Terms, stream: object, clock: Clock | None) -> None:
+    def __init__(
+        self,
+        validate: AsyncValidate,
+        terms: Terms,
+        stream: object,
+        documents: Iterable[Document] | None,
+        clock: Clock | None,
+    ) -> None:
         self.holding = Holding(terms)
         self.clock = clock or LeaseClock()
         self._validate = validate
-        self._source = source_of(stream)
+        self._source = source_of(stream, documents)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self._failure: Exception | None = None
@@ -107,7 +115,7 @@ class AsyncFlow:
                 self.holding.feed(mended.feed(text))
                 self._changed.set()
                 await self._wait_for_room()
-            self.holding.feed(mended.end())
+            self.holding.feed(mended.feed(self._source.end()) + mended.end())
             self.holding.end()
         except Exception as error:  # noqa: BLE001 - it is the reader's, after what came before it
             self._failure = error

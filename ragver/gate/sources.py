@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ragver.gate.chunks import text_of
+from ragver.citations.cited import Document
+from ragver.gate.marking import Marking, Plain
 
 CLOSE_S_MAX = 2.0
 """A source that has not closed after this time is left to itself."""
@@ -25,21 +26,24 @@ class Source(Protocol):
     async def next(self) -> str | None:
         """The next piece of text, which may be empty; None at the end. Raises what the stream raises."""
 
+    def end(self) -> str:
+        """What is left when there is no next piece."""
+
     async def close(self) -> None:
         """Stop the model, as far as the stream has a way to do so."""
 
 
-def source_of(stream: object) -> Source:
+def source_of(stream: object, documents: Iterable[Document] | None = None) -> Source:
     """A source for text, or for the chunks of a model's SDK, from an asynchronous or an ordinary iterator.
 
-    Raises ``TypeError`` for what cannot be iterated.
+    With `documents`, what the model was given, citations that come beside the text are put into it. Raises
+    ``TypeError`` for what cannot be iterated.
     """
-    if isinstance(stream, str):
-        return _Threaded([stream])
+    reading = Plain() if documents is None else Marking(documents)
     if isinstance(stream, AsyncIterable):
-        return _Asynchronous(stream)
+        return _Asynchronous(stream, reading)
     if isinstance(stream, Iterable):
-        return _Threaded(stream)
+        return _Threaded([stream] if isinstance(stream, str) else stream, reading)
     hint = ""
     if inspect.isawaitable(stream):
         hint = "; await it first"
@@ -49,15 +53,17 @@ def source_of(stream: object) -> Source:
 
 
 class _Asynchronous:
-    def __init__(self, stream: AsyncIterable[Any]) -> None:
+    def __init__(self, stream: AsyncIterable[Any], reading: Plain | Marking) -> None:
         self._stream = stream
+        self._reading = reading
         self._iterator = aiter(stream)
 
     async def next(self) -> str | None:
-        try:
-            return text_of(await anext(self._iterator))
-        except StopAsyncIteration:
-            return None
+        chunk = await anext(self._iterator, _OVER)
+        return None if chunk is _OVER else self._reading.read(chunk)
+
+    def end(self) -> str:
+        return self._reading.end()
 
     async def close(self) -> None:
         for close in _closings(self._iterator, self._stream):
@@ -69,27 +75,31 @@ class _Asynchronous:
 class _Threaded:
     """An iterator that blocks, read in a thread of its own."""
 
-    def __init__(self, stream: Iterable[Any]) -> None:
+    def __init__(self, stream: Iterable[Any], reading: Plain | Marking) -> None:
         self._stream = stream
+        self._reading = reading
         self._iterator = iter(stream)
         # Not the loop's common threads: a few slow models would keep everybody else from them.
         self._thread = ThreadPoolExecutor(1, "ragver-gate")
-        self._reading: asyncio.Future[Any] | None = None
+        self._under_way: asyncio.Future[Any] | None = None
 
     async def next(self) -> str | None:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        self._reading = loop.run_in_executor(self._thread, context.run, self._read)
-        chunk = await asyncio.shield(self._reading)
-        return None if chunk is _OVER else text_of(chunk)
+        self._under_way = loop.run_in_executor(self._thread, context.run, self._read)
+        chunk = await asyncio.shield(self._under_way)
+        return None if chunk is _OVER else self._reading.read(chunk)
+
+    def end(self) -> str:
+        return self._reading.end()
 
     def _read(self) -> object:
         return next(self._iterator, _OVER)
 
     async def close(self) -> None:
         try:
-            if self._reading is not None:
-                await asyncio.wait([self._reading], timeout=CLOSE_S_MAX / 2)
+            if self._under_way is not None:
+                await asyncio.wait([self._under_way], timeout=CLOSE_S_MAX / 2)
             # A generator that is still busy cannot be closed; it ends with its thread.
             with suppress(ValueError):
                 for close in _closings(self._iterator, self._stream):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
+from ragver.citations.cited import Document
 from ragver.clock import Clock
 from ragver.gate.events import AnswerRetracted, End, Event, Released, Retraction
 from ragver.gate.flow import AsyncFlow, AsyncValidate
@@ -38,11 +39,14 @@ class AsyncGatedStream:
         scope: Scope = Scope.CITED,
         principals: Sequence[str] = (),
         answer_id: str | None = None,
+        documents: Iterable[Document] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """With `answer_id`, what is let out is put on record under it. Raises ``TypeError`` if `stream` is none."""
+        """With `answer_id`, what is let out is put on record under it. With `documents`, what the model was given, the
+        citations that Anthropic sends beside the text become markers in it. Raises ``TypeError`` for what is no stream.
+        """
         terms = Terms(snapshot, policy, scope, tuple(principals), answer_id)
-        self._flow = AsyncFlow(validate, terms, stream, clock)
+        self._flow = AsyncFlow(validate, terms, stream, documents, clock)
         self.answer_id = answer_id
         self.end: End | None = None
         """The last event, once the whole answer is out."""

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from ragver.citations import Source
 from ragver.errors import ModelFailed
 from ragver.gate import AsyncGatedStream, Released
 from ragver.gate.chunks import text_of
+from ragver.gate.marking import Marking
+from ragver.types import Policy
 from tests.support.verdicts import Verdicts
 
 
@@ -143,3 +146,50 @@ async def test_an_sdks_stream_goes_through_the_gate_and_is_closed() -> None:
     gated = AsyncGatedStream(Verdicts(), "token", stream)
     assert "You get 30 days [1]." == "".join([piece async for piece in gated if isinstance(piece, Released)])
     assert stream.closed
+
+
+# ── citations beside the text ───────────────────────────────────────────────────────────────────────────────
+
+
+def _block(index: int, text: str, *documents: int) -> list[dict[str, Any]]:
+    cites = [{"type": "page_location", "document_index": number, "cited_text": "x"} for number in documents]
+    first, rest = text[: len(text) // 2], text[len(text) // 2 :]
+    return [
+        {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": first}},
+        *(
+            {"type": "content_block_delta", "index": index, "delta": {"type": "citations_delta", "citation": cite}}
+            for cite in cites
+        ),
+        {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": rest}},
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+CITED_BESIDE = [
+    *_block(0, "You get "),
+    *_block(1, "30 days of leave", 0),
+    *_block(2, ". They carry over.\n", 1, 0, 1),
+    *_block(3, "Bring pie. ", 7),
+    *_block(4, "That is all. \n"),
+]
+
+
+def test_citations_beside_the_text_become_markers_in_it() -> None:
+    """At the end of the block that they support; one that points to nothing given is told apart."""
+    for chunks in (CITED_BESIDE, as_objects(CITED_BESIDE)):
+        marking = Marking([Source(1), Source(2)])
+        text = "".join(map(marking.read, chunks)) + marking.end()
+        assert "You get 30 days of leave [1]. They carry over. [2][1]\nBring pie. [0] That is all. \n" == text
+
+
+async def test_claims_cited_beside_the_text_are_held_to_their_citations() -> None:
+    """Without the documents they would be held to the context."""
+    documents = [Source(1), Source(2)]
+    claims = CITED_BESIDE[:15]
+    good = AsyncGatedStream(Verdicts(), "token", claims, documents=documents)
+    assert "You get 30 days of leave [1]. They carry over. [2][1]\n" == "".join([piece async for piece in good])
+    assert good.end is not None
+    assert [1, 2] == [entry.ref for entry in good.end.verdict.citations]
+    bad = AsyncGatedStream(Verdicts(), "token", CITED_BESIDE, documents=documents, policy=Policy.REDACT)
+    assert "Bring pie" not in "".join([piece async for piece in bad])

@@ -333,7 +333,7 @@ def test_more_citations_than_a_verdict_covers_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a ", "- a\n", "# a\n", "a. ", "A. ", "```\n", "[1", "[1]\n", "|a|\n", "`", "\n", "( A. "]
+    "unit", ["a", "a ", "- a\n", "# a\n", "a. ", "A. ", "```\n", "[1", "[1]\n", "|a|\n", "`", "\n", "( A. "]
 )
 def test_long_texts_take_linear_time(unit: str) -> None:
     """Whatever is repeated, token by token: quadratic time would not end here within anybody's patience."""
