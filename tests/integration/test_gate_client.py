@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 
 import ragver
 from ragver.client import ApiError
+from ragver.client.client import PolicyName
 from ragver.errors import ModelFailed
-from ragver.gate import AnswerRetracted, End, Event, Released
+from ragver.gate import End, Event, GatedStream, Released, Retraction
 from ragver.types import Decision
 
 LEAVE = "Everyone has 30 days of leave a year."
 CAKE = "Bring cake on your birthday."
+WAIT_S_MAX = 30.0
 WRITTEN = ["You have 30 days of leave [1]. ", "Ask ", "for cake [2]. ", "Enjoy."]
 
 
@@ -54,31 +57,38 @@ def test_an_answer_comes_out_and_is_on_record(policies: ragver.Corpus) -> None:
     assert Decision.REJECT is policies.revalidate(gated.answer_id).verdict
 
 
+def deleting(policies: ragver.Corpus, first_is_out: threading.Event) -> Iterator[str]:
+    """What a model writes while a page is deleted that it goes on to cite."""
+    yield from WRITTEN[:2]
+    assert first_is_out.wait(WAIT_S_MAX)
+    policies.delete("cake.md")
+    yield from WRITTEN[2:]
+
+
+def read(gated: GatedStream, first_is_out: threading.Event) -> list[Event]:
+    happened: list[Event] = []
+    for event in gated.events():
+        happened.append(event)
+        first_is_out.set()
+    return happened
+
+
 def test_what_a_retracted_answer_showed_is_on_record(policies: ragver.Corpus) -> None:
     """So that a later death of it is found as well."""
-
-    def model() -> Iterator[str]:
-        yield from WRITTEN[:2]
-        policies.delete("cake.md")
-        yield from WRITTEN[2:]
-
-    token = snapshot(policies)
-    gated = policies.gate(token, model(), record=True, answer_id="a-1")
-    with pytest.raises(AnswerRetracted, match=r"cake\.md no longer exists"):
-        list(gated)
+    out = threading.Event()
+    gated = policies.gate(snapshot(policies), deleting(policies, out), record=True, answer_id="a-1")
+    *_, retraction = read(gated, out)
+    assert isinstance(retraction, Retraction)
+    assert "cake.md no longer exists" in retraction.detail
     went_out = {cited.ref: cited.delivered_epoch is not None for cited in policies.answer("a-1").citations}
     assert {1: True, 2: False} == went_out
 
 
 @pytest.mark.parametrize("policy", ["flag", "redact"])
-def test_policies_by_name(policies: ragver.Corpus, policy: str) -> None:
-    def model() -> Iterator[str]:
-        yield from WRITTEN[:2]
-        policies.delete("cake.md")
-        yield from WRITTEN[2:]
-
-    happened = list(policies.gate(snapshot(policies), model(), policy=policy).events())  # type: ignore[arg-type]
-    (end,) = [event for event in happened if isinstance(event, End)]
+def test_policies_by_name(policies: ragver.Corpus, policy: PolicyName) -> None:
+    out = threading.Event()
+    *_, end = read(policies.gate(snapshot(policies), deleting(policies, out), policy=policy), out)
+    assert isinstance(end, End)
     assert Decision.FLAG is end.decision
     assert ("Ask for cake" in end.released) == (policy == "flag")
 
