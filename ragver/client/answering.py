@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ragver import wire
+from ragver.citations import Document
 from ragver.client.bodies import PAGE, built, identified, parsed, path_of, whole
 from ragver.client.events import data_of
 from ragver.client.transport import AsyncTransport
@@ -100,6 +101,7 @@ class AsyncAnswering(AsyncTransport):
         principals: Sequence[str] | None = None,
         record: bool | None = None,
         answer_id: str | None = None,
+        documents: Sequence[Document] | None = None,
     ) -> AsyncGatedStream:
         """Hold what a model writes from a snapshot's hits back until it was validated; the text comes out in pieces.
 
@@ -109,6 +111,7 @@ class AsyncAnswering(AsyncTransport):
         - `policy` says what a bad citation does: it ends the answer (`strict`), is told of beside the text (`flag`), or
           its claim is cut (`redact`).
         - With `record`, what comes out is on record before it does, as by ``validate``.
+        - With `documents`, what the model was given, the citations that Anthropic sends beside the text become markers.
 
         Raises ``TypeError`` for what is no stream. All else happens when the result is read.
         """
@@ -135,6 +138,7 @@ class AsyncAnswering(AsyncTransport):
             scope=terms.scope,
             principals=terms.principals,
             answer_id=identified(terms).answer_id,
+            documents=documents,
         )
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────

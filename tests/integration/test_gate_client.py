@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import ragver
+from ragver.citations import Source
 from ragver.client import ApiError
-from ragver.client.client import PolicyName
+from ragver.client.answering import PolicyName
 from ragver.errors import ModelFailed
 from ragver.gate import End, Event, GatedStream, Released, Retraction
 from ragver.types import Decision
@@ -91,6 +92,19 @@ def test_policies_by_name(policies: ragver.Corpus, policy: PolicyName) -> None:
     assert isinstance(end, End)
     assert Decision.FLAG is end.decision
     assert ("Ask for cake" in end.released) == (policy == "flag")
+
+
+def test_citations_beside_the_text(policies: ragver.Corpus) -> None:
+    """Point to the documents that the model was given."""
+    found = policies.retrieve("How many days of leave do I have?", k=2)
+    cite = {"type": "page_location", "document_index": 0, "cited_text": "30 days"}
+    stream = [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "You have 30 days."}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": cite}},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    gated = policies.gate(found.snapshot, stream, documents=[Source(hit.ref) for hit in found.hits])
+    assert "You have 30 days. [1]" == "".join(gated)
 
 
 def test_options_that_do_not_fit_are_told_at_once(policies: ragver.Corpus) -> None:
