@@ -36,13 +36,17 @@ class Contestants:
     @staticmethod
     @asynccontextmanager
     async def of(services: Services, corpus: str, queries: NDArray[np.float32]) -> AsyncIterator[Contestants]:
-        """The contestants on a corpus, with a connection for the bare SELECT."""
+        """The contestants on a corpus, with a connection for the bare SELECT; what is asked for has been read once, so
+        that no contestant pays for the first look at a page."""
         view = await services.views.get(corpus)
         assert isinstance(services.index, EdgeIndex)
         shard = services.index._shard(collection_of(view.info))
         connection = await asyncpg.connect(services.database.url)
+        contestants = Contestants(services, view, queries, connection, shard)
         try:
-            yield Contestants(services, view, queries, connection, shard)
+            for number in range(len(queries)):
+                await contestants.bare(number)
+            yield contestants
         finally:
             await connection.close()
 
@@ -69,7 +73,7 @@ class Contestants:
         request = wire.RetrieveRequest(vector=self._query(number), k=K)
         return await self.services.retrieval.retrieve(self.view.info.name, request)
 
-    async def strong_anew(self, number: int) -> wire.RetrieveResponse:
+    async def strong_cold(self, number: int) -> wire.RetrieveResponse:
         """A strong retrieval by a process that has seen none of the chunks before."""
         self.view._forget([], everything=True)
         return await self.strong(number)

@@ -164,7 +164,7 @@ async def over_sizes(services: Services, sizes: Sequence[int], rounds: int) -> F
                 {
                     "engine": corpus.engine,
                     "bare": corpus.bare,
-                    "strong, nothing seen before": corpus.strong_anew,
+                    "strong, cold": corpus.strong_cold,
                     "strong": corpus.strong,
                 },
                 rounds,
@@ -192,11 +192,11 @@ async def over_tails(services: Services, size: int, rounds: int) -> Figures:
         }
         first = {tail: await _first_read_ms(services, corpora[tail]) for tail in TAILS}
         contestants: dict[str, Contestant] = {"bare": corpora[0].bare}
-        contestants |= {str(tail): corpus.strong_anew for tail, corpus in corpora.items()}
+        contestants |= {str(tail): corpus.strong_cold for tail, corpus in corpora.items()}
         taken = await take_turns(contestants, rounds, WARM_UP)
     nothing = taken["0"].p50_ms
     show(
-        f"A tail of n changes beside {size} chunks (strong, nothing seen before but the tail)",
+        f"A tail of n changes beside {size} chunks (strong, cold but for the tail)",
         [*PERCENTILES, "p50 - tail 0", "first read ms", f"recall@{K}"],
         {
             str(tail): [*_row(taken[str(tail)]), taken[str(tail)].p50_ms - nothing, first[tail], found[tail]]
@@ -211,7 +211,7 @@ async def _first_read_ms(services: Services, contestants: Contestants) -> float:
     """A read by a process that knows nothing of the tail yet."""
     services.retrieval._tails.pop(contestants.view, None)
     started_s = time.perf_counter()
-    await contestants.strong_anew(0)
+    await contestants.strong_cold(0)
     return (time.perf_counter() - started_s) * 1000
 
 
@@ -223,11 +223,11 @@ async def over_dead(services: Services, size: int, rounds: int) -> Figures:
         for percent in DEAD_PERCENT:
             queries = clustered(rounds + WARM_UP, QUERIES_SEED)
             corpus = await stack.enter_async_context(Contestants.of(services, thinned(size, percent), queries))
-            contestants |= {f"{percent} % bare": corpus.bare, f"{percent} % strong": corpus.strong_anew}
+            contestants |= {f"{percent} % bare": corpus.bare, f"{percent} % strong": corpus.strong_cold}
         taken = await take_turns(contestants, rounds, WARM_UP)
     nothing = taken["0 % strong"].p50_ms
     show(
-        f"Dead chunks among {size} points that wait for the horizon (strong, nothing seen before)",
+        f"Dead chunks among {size} points that wait for the horizon (strong, cold)",
         [*PERCENTILES, "p50 - 0 % dead", f"recall@{K}"],
         {
             name: [*_row(one), one.p50_ms - nothing, found[int(name.split()[0])] if "strong" in name else ""]

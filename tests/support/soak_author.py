@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -24,6 +24,8 @@ SHARES = {"history": 55, "cut": 15, "delete": 12, "relabel": 13, "erase": 5}
 """Per cent of the changes. Where the history has to wait for a fence, one of the others takes its turn."""
 AIMS_MAX = 8
 """Pages looked at for one that no change is about."""
+RECORDS_AHEAD = 50
+"""Records of the history that are looked at while the documents of the first one wait for a fence."""
 PAGES_KEPT_SHARE = 0.8
 """With fewer pages than this share of the first ones, deleted ones are put back."""
 
@@ -79,6 +81,8 @@ class Author:
         self._pages: dict[str, Page] = {}
         self._gone: dict[str, str] = {}
         self._busy: set[str] = set()
+        self._reserved: set[str] = set()
+        """What the next record of the history is about; a record of hundreds would never find them all at rest."""
         self._left: set[str] = set()
         """Keys that a document has left for another: to erase such a key would erase that document too."""
         self._documents = count(1)
@@ -124,18 +128,27 @@ class Author:
         return self._chance.choices(list(shares), list(shares.values()))[0]
 
     def _restoration(self) -> Change:
-        key = self._chance.choice([key for key in self._gone if key not in self._busy])
+        key = self._chance.choice(self._at_rest(self._gone))
         return Change("restore", [{"op": "put", "path": key, "text": self._gone[key]}])
 
     def _of_history(self) -> Change | None:
-        """The next record, as far as the documents are still what the history takes them for."""
-        while self._records:
-            change = Change("history", self._fitting(self._records[-1]["ops"]))
-            if change.keys & self._busy:
-                return None
-            self._records.pop()
-            if change.steps and len(change.keys) == sum(1 + ("from" in step) for step in change.steps):
-                return change
+        """The next record whose documents nothing waits for, as far as they are still what the history takes them for.
+
+        The order of the records is kept for each document.
+        """
+        waiting = set(self._busy)
+        self._reserved = set()
+        for place in range(len(self._records) - 1, max(-1, len(self._records) - 1 - RECORDS_AHEAD), -1):
+            operations = self._records[place]["ops"]
+            keys = Change("history", operations).keys
+            if keys.isdisjoint(waiting):
+                del self._records[place]
+                change = Change("history", self._fitting(operations))
+                if change.steps and len(change.keys) == sum(1 + ("from" in step) for step in change.steps):
+                    return change
+            else:
+                self._reserved = self._reserved or keys
+                waiting |= keys
         return None
 
     def _fitting(self, operations: Sequence[Step]) -> list[Step]:
@@ -169,9 +182,14 @@ class Author:
         """A page that no change is about, and what is cited of it."""
         if self._chance.random() < self._aimed_share and (cited_now := self._cited_now()):
             for cited in self._chance.choices(cited_now, k=AIMS_MAX):
-                if cited.key in self._pages and cited.key not in self._busy:
+                if cited.key in self._at_rest(self._pages):
                     return cited.key, cited
-        return self._chance.choice([key for key in self._pages if key not in self._busy]), None
+        return self._chance.choice(self._at_rest(self._pages)), None
+
+    def _at_rest(self, keys: Iterable[str]) -> list[str]:
+        """Those that no change is about, and none is to be soon if that can be helped."""
+        free = [key for key in keys if key not in self._busy]
+        return [key for key in free if key not in self._reserved] or free
 
     def _cut(self, text: str, cited: Cited | None) -> str:
         if cited is not None and cited.text in text:
