@@ -38,6 +38,8 @@ ARGUMENTS: dict[str, Any] = {
     "pin_id": "1",
     "ttl_s": 60,
     "erasure_id": "1",
+    "url": "https://app.test/recalls",
+    "webhook_id": "1",
     "reason": "why",
 }
 """What is given for a parameter of this name, wherever it has no default or stands here."""
