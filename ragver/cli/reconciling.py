@@ -23,6 +23,10 @@ PATIENCE_S = 0.5
 async def to_its_end(client: AsyncClient, corpus: str, request: wire.ReconciliationRequest) -> wire.Reconciliation:
     """Begin a run, or go on with one that was killed, and wait until it ends."""
     run = await client.reconcile(corpus, request, wait_s=PATIENCE_S)
+    return await _watched(client, corpus, run) if run.state is RunState.RUNNING else run
+
+
+async def _watched(client: AsyncClient, corpus: str, run: wire.Reconciliation) -> wire.Reconciliation:
     with _shown() as show:
         while run.state is RunState.RUNNING:
             show(run)

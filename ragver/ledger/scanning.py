@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +41,10 @@ class Rows:
     touched: Numbers
 
 
-class Life(NamedTuple):
-    """A document until one of its deaths, or until now: what decides its chunks' access and metadata."""
-
-    document: int
-    died: int
-    """0: until now."""
-
-
-class Description(NamedTuple):
-    """Access and metadata as PostgreSQL writes them: equal ones are equal texts, so that few have to be parsed."""
-
-    acl: str
-    metadata: str
+Life: TypeAlias = tuple[int, int]
+"""A document and the epoch of one of its deaths, 0 until now: that decides its chunks' access and metadata."""
+Description: TypeAlias = tuple[str, str]
+"""Access and metadata as PostgreSQL writes them: equal ones are equal texts, so that few have to be parsed."""
 
 
 # Where a generation stands; no row once it or its corpus is gone.
@@ -135,11 +126,11 @@ async def descriptions(database: Database, corpus: CorpusId, lives: Sequence[Lif
     """The access and metadata that go with each of these lives."""
     parameters = {
         "corpus": corpus,
-        "documents": [life.document for life in lives],
-        "deaths": [life.died for life in lives],
+        "documents": [document for document, _ in lives],
+        "deaths": [died for _, died in lives],
     }
     found = await database.fetch(_DESCRIPTIONS, parameters)
-    return {Life(row[0], row[1]): Description(row[2], row[3] or "{}") for row in found}
+    return {(row[0], row[1]): (row[2], row[3] or "{}") for row in found}
 
 
 async def vectors(

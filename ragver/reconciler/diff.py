@@ -40,7 +40,7 @@ Ids = NDArray[np.int64]
 DESCRIPTIONS_MAX = 20_000
 """Different labels and metadata that are kept parsed."""
 
-_NOTHING = Description("[]", "{}")
+_NOTHING: Description = ("[]", "{}")
 _EPOCHS = (BORN_EPOCH, DIED_EPOCH, TOUCHED_EPOCH)
 _COMPARED = (DOCUMENT_ID, BORN_EPOCH, TOUCHED_EPOCH, RESTRICTED, ACL, META)
 
@@ -92,7 +92,7 @@ class Describer:
     def _payload(self, rows: Rows, row: int, described: Mapping[Life, Description]) -> Mapping[str, Any]:
         document, died = int(rows.documents[row]), int(rows.died[row])
         # A document that is gone from the ledger meanwhile makes its chunks suspect, which is what they are.
-        part = self._described(described.get(Life(document, died), _NOTHING))
+        part = self._described(described.get((document, died), _NOTHING))
         return with_epochs(part, document, int(rows.born[row]), died or None, int(rows.touched[row]))
 
     def _described(self, description: Description) -> Mapping[str, Any]:
@@ -100,15 +100,15 @@ class Describer:
         if known is None:
             if len(self._known) >= DESCRIPTIONS_MAX:
                 self._known.clear()
-            metadata = projection(json.loads(description.metadata), self._filterable)
-            known = self._known[description] = described(json.loads(description.acl), metadata)
+            acl, metadata = map(json.loads, description)
+            known = self._known[description] = described(acl, projection(metadata, self._filterable))
         return known
 
 
 def lives(rows: Rows) -> list[Life]:
     """The lives of documents that decide the chunks' access and metadata, each once."""
     starts = [first for first, _ in _runs(rows)]
-    return list({Life(*pair) for pair in zip(rows.documents[starts].tolist(), rows.died[starts].tolist(), strict=True)})
+    return list(set(zip(rows.documents[starts].tolist(), rows.died[starts].tolist(), strict=True)))
 
 
 def _runs(rows: Rows) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,6 @@ from ragver.ledger.scanning import Moment
 from ragver.reconciler import advice, diff, sampling, streams
 from ragver.reconciler.looking import LOOKS_MAX, Confirmed, Looker
 from ragver.reconciler.repair import Apply, Repairer
-from ragver.reconciler.sampling import COMPARED_POINTS, SEARCHED_POINTS
 from ragver.reconciler.streams import ID_LAST, Part, Sides
 from ragver.stamping import Stamps
 from ragver.types import ChunkId, DriftKind, History, RunState
@@ -181,7 +180,8 @@ class Reconciliation:
 
     def _add(self, stretch: _Stretch, part: Part) -> None:
         whole, expected = self._run.wanted.verify_vectors, self._progress.expected
-        shares = [1.0 if whole else sampling.share(points, expected) for points in (COMPARED_POINTS, SEARCHED_POINTS)]
+        samples = (sampling.COMPARED_POINTS, sampling.SEARCHED_POINTS)
+        shares = [1.0 if whole else sampling.share(points, expected) for points in samples]
         compared, searched = sampling.sampled(part.expected, self._run.id, *shares)
         suspects = np.union1d(diff.suspects(part.expected, part.found), compared)
         if part.found.vectors is not None:

@@ -198,7 +198,7 @@ async def test_g12_without_the_second_look_work_in_flight_is_reported(
 
     meddling, _ = await _about_to_be_overtaken(services)
     monkeypatch.setattr(looking.Looker, "confirmed", believe)
-    monkeypatch.setattr("ragver.reconciler.run.COMPARED_POINTS", 0)
+    monkeypatch.setattr("ragver.reconciler.sampling.COMPARED_POINTS", 0)
 
     assert found(await reconcile(meddling)) != {}
 

@@ -15,7 +15,7 @@ from ragver.collection import payload_of
 from ragver.index.payload import stored
 from ragver.index.port import Collection, Page, StoredPoint
 from ragver.ledger.chunks import Change
-from ragver.ledger.scanning import Description, Life, Moment, Rows
+from ragver.ledger.scanning import Moment, Rows
 from ragver.reconciler import diff, sampling
 from ragver.reconciler.diff import Describer
 from ragver.types import ChunkId, Distance, DocumentId, DriftKind, Epoch, FieldType
@@ -28,7 +28,7 @@ MOMENT = Moment(HEAD, HORIZON, APPLIED)
 
 # ── any two stores ──────────────────────────────────────────────────────────────────────────────────────────
 
-DESCRIPTIONS = [Description('["*"]', "{}"), Description('["user:ada"]', '{"year": 3, "public": true, "more": 1}')]
+DESCRIPTIONS = [('["*"]', "{}"), ('["user:ada"]', '{"year": 3, "public": true, "more": 1}')]
 
 
 @st.composite
@@ -87,7 +87,7 @@ def test_the_suspects_are_the_points_that_are_judged_to_differ(
     """Besides these, only what waits for its removal may be suspected: the second look lets it be."""
     ledger, index = both
     rows = rows_of(ledger)
-    described = {life: DESCRIPTIONS[(life.document + 1) % 2] for life in diff.lives(rows)}
+    described = {life: DESCRIPTIONS[(life[0] + 1) % 2] for life in diff.lives(rows)}
     expected = Describer(FILTERABLE).expected(rows, described, APPLIED, HORIZON)
 
     suspected = diff.suspects(expected, Page(list(index), list(index.values()), None)).tolist()
@@ -215,7 +215,7 @@ def test_neighbours_share_what_is_expected_of_them() -> None:
     ledger = {number: replace(ALIVE, chunk_id=ChunkId(number)) for number in range(100)}
     rows = rows_of(ledger)
 
-    expected = Describer(FILTERABLE).expected(rows, {Life(1, 0): DESCRIPTIONS[0]}, APPLIED, HORIZON)
+    expected = Describer(FILTERABLE).expected(rows, {(1, 0): DESCRIPTIONS[0]}, APPLIED, HORIZON)
 
     assert 1 == len({id(payload) for payload in expected.payloads})
-    assert [Life(1, 0)] == diff.lives(rows)
+    assert [(1, 0)] == diff.lives(rows)
