@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from string import Template
+from typing import Any
 
 from ragver import wire
 from ragver.types import DriftKind, RunState
@@ -70,6 +71,24 @@ def page(corpus: str, run: wire.Reconciliation, runs: Sequence[wire.Reconciliati
     )
 
 
+def in_words(evidence: Mapping[str, Any]) -> str:
+    """What shows a finding, on one line."""
+    return "; ".join(f"{name}: {_value_in_words(value)}" for name, value in evidence.items())
+
+
+def _value_in_words(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            epochs = [f"{name.removesuffix('_epoch')} {epoch}" for name, epoch in value.items() if epoch is not None]
+            return ", ".join(epochs) or "nothing readable"
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
+
+
 def _summary(run: wire.Reconciliation) -> str:
     drift = f"{run.drift:,} differences" if run.drift else "no differences"
     return (
@@ -95,8 +114,8 @@ def _findings(run: wire.Reconciliation) -> str:
 
 
 def _finding(one: wire.Finding) -> str:
-    evidence = ", ".join(f"{name}: {value}" for name, value in one.evidence.items())
-    cells = (one.kind, one.chunk_id or "", one.document_key or "", evidence, "yes" if one.repaired else "no")
+    repaired = "yes" if one.repaired else "no"
+    cells = (one.kind, one.chunk_id or "", one.document_key or "", in_words(one.evidence), repaired)
     kind, chunk, document, shown, repaired = (escape(str(cell)) for cell in cells)
     return (
         f"<tr><td>{kind}</td><td>{chunk}</td><td>{document}</td><td><code>{shown}</code></td><td>{repaired}</td></tr>"

@@ -25,6 +25,8 @@ STYLES = {
     "complete": "bold green",
     "genuine": "bold green",
     "pending": "bold yellow",
+    "stopped": "bold yellow",
+    "failed": "bold red",
     "broken": "bold red",
     "superseded": "yellow",
     "misquoted": "yellow",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,7 +134,9 @@ def _show(done: wire.Reconciliation) -> None:
 
 
 def _row(finding: wire.Finding) -> tuple[object, ...]:
-    return finding.kind, finding.chunk_id, finding.document_key, json.dumps(finding.evidence, ensure_ascii=False)
+    from ragver.cli.drift_report import in_words
+
+    return finding.kind, finding.chunk_id, finding.document_key, in_words(finding.evidence)
 
 
 def _space() -> None:
