@@ -25,6 +25,7 @@ from ragver.errors import (
 )
 from ragver.filters import check_metadata
 from ragver.ledger import commits
+from ragver.ledger.chain import REDACTED
 from ragver.ledger.commits import Before, Logged, Record
 from ragver.ledger.corpora import CorpusInfo
 from ragver.ledger.database import Connection, Database
@@ -212,6 +213,11 @@ class Writer:
         if key is None:
             return None
         earlier = await commits.find(connection, corpus, key)
+        if earlier is not None and earlier.request_hash == REDACTED:
+            raise IdempotencyKeyReused(
+                f"the commit of the key {key!r}, epoch {earlier.epoch}, had a document that was erased since: "
+                "it is not applied again, and nobody can say any more whether this is the same request"
+            )
         if earlier is not None and earlier.request_hash != record.request_hash:
             raise IdempotencyKeyReused(
                 f"the key {key!r} belongs to another request, epoch {earlier.epoch}; use a new key for a new request"

@@ -8,6 +8,7 @@ left, so the chain goes on over it; and the erasure's own commit seals the diges
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,9 +88,9 @@ def redacted(row: LogRow, erasure_id: int, pseudonyms: Mapping[str, str], *, kee
 def _without(text: str | None, pseudonyms: Mapping[str, str]) -> str | None:
     if text is None:
         return None
-    # The longest first: a key may be the beginning of another.
+    # The longest first: a key may be a part of another. Only as a word of its own: a key may be a single letter.
     for key in sorted(pseudonyms, key=len, reverse=True):
-        text = text.replace(key, pseudonyms[key])
+        text = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", pseudonyms[key], text)
     return text
 
 

@@ -117,13 +117,6 @@ _END_CHUNKS = text("""
     WHERE corpus_id = :corpus AND id = ANY(CAST(:chunks AS bigint[]))
 """)
 
-# Every vector of these chunks, whatever generation it is of.
-_END_VECTORS = text("""
-    DELETE FROM embedding
-    WHERE corpus_id = :corpus AND chunk_id = ANY(CAST(:chunks AS bigint[]))
-      AND generation_id = ANY(ARRAY(SELECT id FROM index_generation WHERE corpus_id = :corpus))
-""")
-
 # Rows of the log that name one of the keys asked for, or another key of the documents while it was theirs.
 _LOGGED = text("""
     SELECT l.*, EXISTS (SELECT FROM erasure e WHERE e.corpus_id = l.corpus_id AND e.epoch = l.epoch) AS is_erasure
@@ -224,7 +217,7 @@ async def _take(connection: Connection, work: _Work) -> tuple[list[int], int]:
     chunk_ids = [row.id for row in await connection.fetch(_LOCK_CHUNKS, work.parameters)]
     parameters = {**work.parameters, "chunks": chunk_ids}
     await connection.fetch(_END_CHUNKS, parameters)
-    await connection.fetch(_END_VECTORS, parameters)
+    await connection.fetch(erasures.DROP_VECTORS, parameters)
     versions = await connection.fetch(_END_VERSIONS, parameters)
     await connection.fetch(_END_DOCUMENTS, parameters)
     return chunk_ids, len(versions)

@@ -75,27 +75,40 @@ _NOTE = text("""
     WHERE corpus_id = :corpus AND id = :erasure
 """)
 
+# The generations that have vectors, whatever else is known of them: one look into the index for each.
+_PRESENT = """
+    WITH RECURSIVE present AS (
+        SELECT min(generation_id) AS id FROM embedding WHERE corpus_id = :corpus
+        UNION ALL
+        SELECT (SELECT min(generation_id) FROM embedding WHERE corpus_id = :corpus AND generation_id > present.id)
+        FROM present WHERE present.id IS NOT NULL
+    )
+"""
+_OF_CHUNKS = """
+    corpus_id = :corpus AND chunk_id = ANY(CAST(:chunks AS bigint[]))
+    AND generation_id = ANY(ARRAY(SELECT id FROM present WHERE id IS NOT NULL))
+"""
+
 # What is left, looked for in every generation there ever was. What came under the same keys since is not meant.
-_REMAINS = text("""
+_REMAINS = text(f"""
+    {_PRESENT}
     SELECT
         (SELECT count(*) FROM chunk WHERE corpus_id = :corpus AND id = ANY(CAST(:chunks AS bigint[]))
           AND (text IS NOT NULL OR content_hash <> '' OR cause IS DISTINCT FROM :erased)) AS texts,
-        (SELECT count(*) FROM embedding WHERE corpus_id = :corpus AND chunk_id = ANY(CAST(:chunks AS bigint[])))
-            AS vectors,
+        (SELECT count(*) FROM embedding WHERE {_OF_CHUNKS}) AS vectors,
         (SELECT count(*) FROM document_version
           WHERE corpus_id = :corpus AND document_id = ANY(CAST(:documents AS bigint[])) AND born_epoch < :epoch
-            AND (title IS NOT NULL OR uri IS NOT NULL OR metadata <> '{}' OR cause IS DISTINCT FROM :erased))
+            AND (title IS NOT NULL OR uri IS NOT NULL OR metadata <> '{{}}' OR cause IS DISTINCT FROM :erased))
           + (SELECT count(*) FROM document
               WHERE corpus_id = :corpus AND id = ANY(CAST(:documents AS bigint[])) AND touched_epoch = :epoch
-                AND (alive OR metadata <> '{}')) AS descriptions,
+                AND (alive OR metadata <> '{{}}')) AS descriptions,
         (SELECT count(*) FROM document_version
           WHERE corpus_id = :corpus AND document_id = ANY(CAST(:documents AS bigint[])) AND born_epoch < :epoch
             AND :keys_too AND key NOT LIKE 'erased-%') AS keys
 """)
 
-_DROP_VECTORS = text("""
-    DELETE FROM embedding WHERE corpus_id = :corpus AND chunk_id = ANY(CAST(:chunks AS bigint[]))
-""")
+# Every vector of these chunks, whatever generation it is of.
+DROP_VECTORS = text(f"{_PRESENT} DELETE FROM embedding WHERE {_OF_CHUNKS}")
 
 # Collections of retired generations that the index has not let go of yet.
 _LEFTOVERS = text("SELECT collection FROM dropped_collection WHERE corpus_id = :corpus ORDER BY generation_id")
@@ -157,7 +170,7 @@ async def remains(database: Database, erasure: Erasure) -> Remains:
 async def drop_vectors(database: Database, erasure: Erasure) -> None:
     """Remove vectors that came to erased chunks after the commit."""
     async with database.autocommit() as connection:
-        await connection.fetch(_DROP_VECTORS, {"corpus": erasure.corpus, "chunks": list(erasure.chunk_ids)})
+        await connection.fetch(DROP_VECTORS, {"corpus": erasure.corpus, "chunks": list(erasure.chunk_ids)})
 
 
 async def leftovers(database: Database, corpus: CorpusId) -> list[str]:

@@ -214,7 +214,7 @@ async def test_g09_a_repeated_put_does_not_bring_the_text_back(stopped: Services
     operation = put("late", chunks=[chunk("late text", 1)])
     await commit(stopped, CORPUS, operation, idempotency_key="once")
     await erase(stopped, "late")
-    with pytest.raises(IdempotencyKeyReused):
+    with pytest.raises(IdempotencyKeyReused, match="erased since"):
         await commit(stopped, CORPUS, operation, idempotency_key="once")
     assert "late text" not in texts(await retrieve(stopped))
 
