@@ -11,7 +11,7 @@ from ragver.ledger import answers, recalls
 from ragver.ledger.database import Database
 from ragver.ledger.recalls import Fallen, Position, Recalled
 from ragver.liveness import Views
-from ragver.types import Epoch, Scope
+from ragver.types import CorpusId, Epoch, Scope
 
 SPANS_MAX = 50
 """Spans of epochs that one read goes through; where there is more, the reader goes on from the cursor."""
@@ -21,6 +21,7 @@ SPANS_MAX = 50
 class Reading:
     """A page, and where the next one begins."""
 
+    corpus: CorpusId
     recalls: Sequence[Recalled]
     position: Position
     head: Epoch
@@ -53,7 +54,7 @@ class Recalls:
         view, head = await self._views.fresh(name)
         corpus = view.info.corpus_id
         if after >= Position(head.epoch):
-            return Reading([], after, head.epoch)
+            return Reading(corpus, [], after, head.epoch)
         # Or an answer could be recorded behind us, with a verdict older than the deaths that we are about to pass.
         await answers.settle(self._database, corpus)
         found: list[Recalled] = []
@@ -61,11 +62,11 @@ class Recalls:
             until = await recalls.span(self._database, corpus, _before(after), head.epoch)
             found += await recalls.page(self._database, corpus, after, until, scope, limit - len(found))
             if len(found) == limit:
-                return Reading(found, found[-1].position, head.epoch)
+                return Reading(corpus, found, found[-1].position, head.epoch)
             after = Position(until)
             if until == head.epoch:
                 break
-        return Reading(found, after, head.epoch)
+        return Reading(corpus, found, after, head.epoch)
 
     async def at(self, name: str, position: Position, scope: Scope) -> Recalled | None:
         """The recall at a position; None if there is none, say because its answer is no longer kept."""

@@ -380,7 +380,7 @@ ALTER TABLE ONLY public.webhook_dead_letter
 ALTER TABLE ONLY public.webhook
     ADD CONSTRAINT webhook_pkey PRIMARY KEY (corpus_id, id);
 
-CREATE INDEX answer_citation_corpus_id_chunk_id_answer_id_idx ON public.answer_citation USING btree (corpus_id, chunk_id, answer_id);
+CREATE INDEX answer_citation_by_chunk ON public.answer_citation USING btree (corpus_id, chunk_id, answer_id) INCLUDE (ref, cited_epoch, rested_epoch);
 
 CREATE INDEX answer_corpus_id_validated_at_idx ON public.answer USING btree (corpus_id, validated_at);
 

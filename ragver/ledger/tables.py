@@ -327,7 +327,14 @@ answer_citation = Table(
     Column("cited_epoch", BigInteger),
     Column("rested_epoch", BigInteger),
     UniqueConstraint("corpus_id", "answer_id", "chunk_id", "ref", postgresql_nulls_not_distinct=True),
-    Index(None, "corpus_id", "chunk_id", "answer_id"),
+    # With all that recalls want to know of a chunk's answers: these lie anywhere in the table, and may be many.
+    Index(
+        "answer_citation_by_chunk",
+        "corpus_id",
+        "chunk_id",
+        "answer_id",
+        postgresql_include=["ref", "cited_epoch", "rested_epoch"],
+    ),
 )
 
 # Who may ask. A row stays for ever, also once the key is revoked: the log names keys, and a ledger that has had

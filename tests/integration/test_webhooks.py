@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from ragver import wire
 from ragver.bootstrap import Services
 from ragver.errors import TooManyWebhooks, WebhookNotFound, WebhookUrlRefused
+from ragver.ledger import webhooks
+from ragver.ledger.database import Database
+from ragver.ledger.webhooks import Webhook
 from ragver.types import Scope
 from ragver.webhooks import delivery
+from ragver.webhooks.delivery import Deliverer
 from tests.support.api import client_of
 from tests.support.ledger import query
 from tests.support.receiver import Receiver, receiving
@@ -229,3 +234,30 @@ async def test_over_http(stopped: Services) -> None:
         assert 422 == (await client.post(path, json={"url": URL, "secret": "short"})).status_code
         assert 204 == (await client.delete(one)).status_code
         assert 404 == (await client.delete(one)).status_code
+
+
+async def test_a_corpus_made_again_is_none_of_the_old_receivers_business(
+    stopped: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The webhook was looked up just before its corpus went, and another one of that name has recalls of its own."""
+    await registered(stopped, receiver)
+    (before,) = await webhooks.due(stopped.database)
+    await stopped.catalog.delete(CORPUS)
+    await something_to_recall(stopped)
+    await kill(stopped, "a")
+    looked = asyncio.Event()
+
+    async def as_it_was(database: Database) -> list[Webhook]:
+        looked.set()
+        return [before]
+
+    async with delivering(stopped) as deliverer:
+        monkeypatch.setattr(webhooks, "due", as_it_was)
+        await looked.wait()
+        await eventually(lambda: _has_read(deliverer, before))
+    assert [] == receiver.got
+
+
+async def _has_read(deliverer: Deliverer, webhook: Webhook) -> bool:
+    await asyncio.gather(*deliverer._running.values(), return_exceptions=True)
+    return webhook.webhook_id not in deliverer._running
