@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ragver.client.client import AsyncClient
-from ragver.client.errors import ApiError
+from ragver.client.errors import invalid
 from ragver.client.in_process import Across
 from ragver.client.retries import Retries
 from ragver.client.sync.client import Client
@@ -78,7 +78,7 @@ class Opening:
 
     def _way(self) -> Any:
         if self._open is not None or self._open_across is not None:
-            raise ApiError("invalid_request", 0, False, f"{self!r} is open already; call ragver.open for another")
+            raise invalid(f"{self!r} is open already; call ragver.open for another")
         try:
             # By name, since the base install has none of what this needs.
             local, settings = import_module("ragver.local"), import_module("ragver.settings")

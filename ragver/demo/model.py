@@ -68,7 +68,7 @@ def stand_in(before_word: Callable[[int], None] | None = None, *, word_s: float 
     `before_word` with each word's number, from 0.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answering)
-    server.RequestHandlerClass = type("Answering", (_Answering,), {"word_s": word_s, "before_word": [before_word]})
+    server.RequestHandlerClass = type("Answering", (_Answering,), {"word_s": word_s, "before_word": (before_word,)})
     thread = Thread(target=server.serve_forever, name="stand-in model", daemon=True)
     thread.start()
     try:
@@ -82,6 +82,7 @@ def stand_in(before_word: Callable[[int], None] | None = None, *, word_s: float 
 class _Answering(BaseHTTPRequestHandler):
     word_s: float
     before_word: tuple[Callable[[int], None] | None]
+    """In a tuple, or it would become a method."""
 
     def do_POST(self) -> None:
         length = min(int(self.headers.get("Content-Length", "0")), BODY_BYTES_MAX)
