@@ -519,7 +519,7 @@ async def test_g09_a_replica_that_nobody_asked_keeps_it_from_being_complete(
 
 async def test_g09_it_goes_from_every_generation(services: Services) -> None:
     """From the one that serves, and from the one that was built beside it and stands by, with vectors of its own."""
-    await make_corpus(services)
+    await make_corpus(services, verdict_ttl_ms=1)
     await commit(services, CORPUS, put("a", "a page about ducks"), put("b", "a page about geese"))
     await commit(services, CORPUS, put("a", "a page about swans"))
     await migrated(services)
