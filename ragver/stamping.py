@@ -65,6 +65,8 @@ class Stamps:
         if not isinstance(self._index, Stamped):
             return Sighting(History.SAME, None)
         collection = collection_of(standing)
+        if applied == 0 and not await self._index.exists(collection):
+            return Sighting(History.UNSTAMPED, None)
         stamp = await self._index.stamped(collection)
         if stamp is None:
             empty = applied > 0 and await self._index.count(collection) == 0

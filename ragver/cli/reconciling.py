@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,9 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ragver import wire
 from ragver.cli.progress import LINE_EVERY_S, every
 from ragver.client import AsyncClient
+from ragver.client.errors import ApiError
+from ragver.errors import ReconciliationRunning
 from ragver.types import RunState
 
 LOOK_S = 0.25
+STILL_S_MAX = 60.0
+"""How long a run may stand still before somebody looks whether anybody is still at it. Repairs do, too."""
 PATIENCE_S = 0.5
 """How long the first answer may take: most runs are over by then."""
 
@@ -23,16 +28,36 @@ PATIENCE_S = 0.5
 async def to_its_end(client: AsyncClient, corpus: str, request: wire.ReconciliationRequest) -> wire.Reconciliation:
     """Begin a run, or go on with one that was killed, and wait until it ends."""
     run = await client.reconcile(corpus, request, wait_s=PATIENCE_S)
-    return await _watched(client, corpus, run) if run.state is RunState.RUNNING else run
+    return await _watched(client, corpus, request, run) if run.state is RunState.RUNNING else run
 
 
-async def _watched(client: AsyncClient, corpus: str, run: wire.Reconciliation) -> wire.Reconciliation:
+async def _watched(
+    client: AsyncClient, corpus: str, request: wire.ReconciliationRequest, run: wire.Reconciliation
+) -> wire.Reconciliation:
+    moved_s = time.monotonic()
     with _shown() as show:
         while run.state is RunState.RUNNING:
             show(run)
             await asyncio.sleep(LOOK_S)
-            run = await client.reconciliation(corpus, run.id)
+            before, run = run, await client.reconciliation(corpus, run.id)
+            if run.points != before.points:
+                moved_s = time.monotonic()
+            elif time.monotonic() - moved_s > STILL_S_MAX:
+                moved_s = time.monotonic()
+                run = await _taken_up(client, corpus, request, run)
     return run
+
+
+async def _taken_up(
+    client: AsyncClient, corpus: str, request: wire.ReconciliationRequest, run: wire.Reconciliation
+) -> wire.Reconciliation:
+    """Ask for the same again: if the server that was at it was killed, another one goes on with it."""
+    try:
+        return await client.reconcile(corpus, request, wait_s=PATIENCE_S)
+    except ApiError as error:
+        if error.code != ReconciliationRunning.code:
+            raise
+        return run
 
 
 @contextmanager

@@ -28,6 +28,9 @@ FINDINGS_MAX = 10_000
 PLACE_FIRST = ChunkId(0)
 """Before all chunks."""
 
+RUNS_WITH_FINDINGS_MAX = 100
+"""Runs of a corpus whose findings are kept; their counts are kept of all."""
+
 Phase = Literal["compare", "repair"]
 Counts = dict[DriftKind, int]
 
@@ -126,6 +129,13 @@ _BEGIN = text(f"""
     VALUES (:corpus, :generation, :repair, :verify_vectors, :max_drift_ratio, :points_per_s, 'running', :epoch,
             :history, 'compare', 0, 0, 0, :expected, '{{}}', '{{}}')
     RETURNING {_COLUMNS}
+""")
+
+# Of older runs only the counts stay.
+_FORGET = text("""
+    DELETE FROM finding WHERE corpus_id = :corpus AND reconciliation_id IN (
+        SELECT id FROM reconciliation WHERE corpus_id = :corpus ORDER BY id DESC OFFSET :kept
+    )
 """)
 
 # What a killed process has left.
@@ -231,8 +241,9 @@ async def begin(
         "history": progress.history,
         "expected": progress.expected,
     }
-    async with database.autocommit() as connection:
+    async with database.transaction() as connection:
         (row,) = await connection.fetch(_BEGIN, parameters)
+        await connection.fetch(_FORGET, {"corpus": corpus, "kept": RUNS_WITH_FINDINGS_MAX})
     return _run(row)
 
 

@@ -21,6 +21,9 @@ _ADVICE = {
 }
 
 
+NOT_MADE = "the indexer has not made the collection yet, so there was nothing to compare; run it again later"
+
+
 def of_history(history: History) -> str | None:
     """What to do about stores that are not as far as each other; None where there is nothing to do."""
     return _ADVICE.get(history)

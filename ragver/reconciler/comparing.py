@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-import numpy as np
-
 from ragver.collection import collection_of
 from ragver.errors import CorpusNotFound, IndexUnavailable
 from ragver.index.port import Comparable, Index
 from ragver.ledger import scanning
 from ragver.ledger.database import Database
 from ragver.ledger.generations import Standing
-from ragver.reconciler import diff, sampling, streams
+from ragver.reconciler import streams
 from ragver.reconciler.looking import Looker
 from ragver.reconciler.streams import Sides
 from ragver.types import ChunkId, Epoch
@@ -40,8 +38,7 @@ async def different(database: Database, index: Index, standing: Standing, epoch:
     found: list[ChunkId] = []
     async with aclosing(streams.parts(sides, ChunkId(0))) as parts:
         async for part in parts:
-            others = sampling.other_vectors(part.found, part.vectors)
-            suspects = np.union1d(diff.suspects(part.expected, part.found), others)
-            found += [one.chunk_id for one in await looker.confirmed(list(map(ChunkId, suspects.tolist())))]
+            suspects = list(map(ChunkId, part.suspects().tolist()))
+            found += [one.chunk_id for one in await looker.confirmed(suspects)]
             await asyncio.sleep(0)  # others want to get on as well
     return found

@@ -17,7 +17,7 @@ from ragver.ledger.database import Database
 from ragver.ledger.generations import Standing
 from ragver.ledger.reconciliations import FINDINGS_MAX, PLACE_FIRST, Finding, Repaired, Run, RunLock
 from ragver.ledger.scanning import Moment
-from ragver.reconciler import advice, diff, sampling, streams
+from ragver.reconciler import advice, sampling, streams
 from ragver.reconciler.looking import LOOKS_MAX, Confirmed, Looker
 from ragver.reconciler.repair import Apply, Repairer
 from ragver.reconciler.streams import ID_LAST, Part, Sides
@@ -83,6 +83,11 @@ class Reconciliation:
         progress, wanted = self._progress, self._run.wanted
         if progress.history is History.FOREIGN:
             await self._finish(RunState.STOPPED, advice.of_history(progress.history))
+            return
+        if progress.epoch == 0 and not await self._tools.index.exists(self._collection):
+            # A comparison that could not be made is no pass, unless there is nothing to compare.
+            state = RunState.FAILED if progress.expected else RunState.COMPLETE
+            await self._finish(state, advice.NOT_MADE)
             return
         if progress.phase == "compare":
             await self._compare()
@@ -183,9 +188,7 @@ class Reconciliation:
         samples = (sampling.COMPARED_POINTS, sampling.SEARCHED_POINTS)
         shares = [1.0 if whole else sampling.share(points, expected) for points in samples]
         compared, searched = sampling.sampled(part.expected, self._run.id, *shares)
-        suspects = np.union1d(diff.suspects(part.expected, part.found), compared)
-        if part.found.vectors is not None:
-            suspects = np.union1d(suspects, sampling.other_vectors(part.found, part.vectors))
+        suspects = np.union1d(part.suspects(), compared)
         stretch.last = part.last
         stretch.points += part.points
         stretch.in_flight += part.in_flight

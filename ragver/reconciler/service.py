@@ -111,6 +111,9 @@ class Reconciler:
         except RagverError as error:
             # While the ledger is away, this cannot be said either: then the run is gone on with later.
             await reconciliations.finish(self._database, run, RunState.FAILED, f"{error.detail} ({error.code})")
+        except Exception:
+            await reconciliations.finish(self._database, run, RunState.FAILED, "an internal error; the log has it")
+            raise
         found = {str(kind): count for kind, count in run.progress.found.items()}
         logger.info("reconciled", corpus=standing.corpus_name, run=run.id, found=found)
 

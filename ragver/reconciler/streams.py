@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import numpy as np
+
 from ragver.index.port import Collection, Comparable, Page
 from ragver.ledger import scanning
 from ragver.ledger.database import Database
 from ragver.ledger.generations import Standing
-from ragver.reconciler import diff
+from ragver.reconciler import diff, sampling
 from ragver.reconciler.diff import Describer, Expected
 from ragver.types import ChunkId, Epoch
 
@@ -41,6 +43,13 @@ class Part:
     def points(self) -> int:
         """How many different ids there are on the two sides, about."""
         return max(len(self.found.ids), self.expected.ids.size)
+
+    def suspects(self) -> diff.Ids:
+        """The chunks in which the two sides differ at the first look; by their vectors, too, if these were read."""
+        found = diff.suspects(self.expected, self.found)
+        if self.found.vectors is None:
+            return found
+        return np.union1d(found, sampling.other_vectors(self.found, self.vectors))
 
     @property
     def in_flight(self) -> int:

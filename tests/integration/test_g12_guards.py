@@ -129,6 +129,18 @@ async def _attempt(services: Services) -> str:
     return str(run.detail)
 
 
+async def test_where_nothing_was_indexed_yet_only_an_empty_corpus_passes(database_url: str, tmp_path: Path) -> None:
+    async with open_test_services(database_url, tmp_path / "data") as services:
+        await make_corpus(services)
+        empty = await reconcile(services)
+        await commit(services, CORPUS, put("a", "text"))
+
+        run = await reconcile(services, repair=True)
+
+        assert (RunState.COMPLETE, RunState.FAILED) == (empty.state, run.state)
+        assert "not made the collection yet" in str(run.detail)
+
+
 async def test_no_more_points_are_compared_a_second_than_asked_for(database_url: str, tmp_path: Path) -> None:
     """Measured by the clock that paces it, in whatever time the machine takes."""
     async with open_test_services(database_url, tmp_path / "data") as services:
