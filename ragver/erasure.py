@@ -12,6 +12,7 @@ could still write later; it takes that back itself (``Indexer.apply``), and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ragver import absence, wire
 from ragver.absence import Probe
@@ -179,10 +180,9 @@ class Erasures:
         if not (await erasures.remains(self._database, erasure)).none:
             await erasures.drop_vectors(self._database, erasure)
         for standing in await generations.of_corpus(self._database, erasure.corpus):
-            try:
+            # A store that is away is told by the look that follows, in the receipt.
+            with suppress(Unavailable):
                 await self._remove_points(erasure, collection_of(standing))
-            except Unavailable as error:
-                logger.warning("erasure_waits", collection=standing.generation.collection, detail=error.detail)
 
     async def _remove_points(self, erasure: Erasure, collection: Collection) -> None:
         if not await self._index.exists(collection):
