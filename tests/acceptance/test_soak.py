@@ -21,6 +21,7 @@ PLAN = Plan(seconds=8.0, changes_per_s=20.0, verdict_ttl_ms=300, pages=80, aimed
 """Few pages and quick fences, so that much happens in a short time."""
 RECORDS = 1_500
 SEEDS_MAX = 5
+KINDS = {"history", "cut", "delete", "relabel", "erase"}
 
 
 @pytest.fixture
@@ -36,13 +37,17 @@ async def _soaked(url: str, plan: Plan, **off: Any) -> Findings:
 
 
 async def test_g07_gated_streams_over_a_changing_history(server: Server) -> None:
-    """No sentence behind the gate rests on what was dead or forbidden when its fence returned; past it many do."""
-    findings = await _soaked(server.url, PLAN)
-    print(f"seed {PLAN.seed}: {len(findings.bare_wrong)} of {len(findings.bare)} past the gate")
-    assert [] == [str(wrong) for wrong in findings.gated_wrong]
-    assert findings.gated
-    assert findings.bare_wrong
-    assert findings.changes.keys() >= {"history", "cut", "delete", "relabel", "erase"}
+    """No sentence behind the gate rests on what was dead or forbidden when its fence returned; past it some do.
+
+    On a machine so busy that nothing gets through the gate at all, or hardly anything happens, it is tried again.
+    """
+    for seed in range(SEEDS_MAX):
+        findings = await _soaked(server.url, replace(PLAN, seed=seed, corpus=f"seed-{seed}"))
+        print(f"seed {seed}: {len(findings.gated)} gated; past the gate {len(findings.bare_wrong)} wrong")
+        assert [] == [str(wrong) for wrong in findings.gated_wrong]
+        if findings.gated and findings.bare_wrong and findings.changes.keys() >= KINDS:
+            return
+    pytest.fail(f"too little happened with {SEEDS_MAX} seeds")
 
 
 @pytest.mark.parametrize("off", SWITCHED_OFF)
