@@ -33,7 +33,9 @@ class TestQdrantLocal(ComparisonConformance):
         collection = a_collection(dimensions=dimensions)
         await index.ensure(collection)
         vectors = normalised(Distance.COSINE, np.stack([a_vector(seed, dimensions) for seed in range(50)]))
-        await index.upsert(collection, [Point(ChunkId(row), vector, a_payload()) for row, vector in enumerate(vectors)])
+        await index.upsert(
+            collection, [Point(ChunkId(row + 1), vector, a_payload()) for row, vector in enumerate(vectors)]
+        )
 
         points = await index.scroll(collection, None, 50, with_vectors=True)
 

@@ -290,6 +290,17 @@ async def test_a_server_that_comes_back_empty_is_filled_again(
     assert story.loud > 0
 
 
+async def led(services: Services) -> None:
+    """Return once the indexer has made the collection and stamped it: its next write is of a chunk."""
+    where = await collection(services)
+    assert isinstance(services.index, qdrant.QdrantIndex)
+    async with asyncio.timeout(CATCH_UP_S_MAX):
+        while True:
+            if await services.index.exists(where) and await services.index.stamped(where):
+                return
+            await asyncio.sleep(0.01)
+
+
 async def test_without_the_count_a_lost_write_is_taken_for_applied(
     services: Services, server: WireServer, chance: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +313,7 @@ async def test_without_the_count_a_lost_write_is_taken_for_applied(
 
     monkeypatch.setattr(qdrant.QdrantIndex, "_write", believed)
     async with watching(services, server) as watch:
+        await led(services)
         server.faults = first(1, Trouble.LOSE, WRITES)
         await commit(services, CORPUS, put("doc", chunks=[chunk("a text", 1)]))
         await caught_up(services)
