@@ -79,11 +79,13 @@ class Looker:
 
     async def _look(self, suspects: Sequence[ChunkId], reached: AnyOf[ChunkId]) -> list[Confirmed]:
         before = await self._read(suspects)
+        # Asked before the index is: an erasure that is complete by now has left nothing there to be seen.
+        going = await scanning.being_erased(self._database, self._standing.corpus, suspects)
         points = {
             point.chunk_id: point for point in await self._index.lookup(self._collection, suspects, with_vectors=True)
         }
         seen = {chunk_id: self._judge(before, chunk_id, points.get(chunk_id)) for chunk_id in suspects}
-        drifted = {chunk_id: drift for chunk_id, drift in seen.items() if drift is not None}
+        drifted = {chunk_id: drift for chunk_id, drift in seen.items() if drift is not None and chunk_id not in going}
         for chunk_id in suspects:
             if chunk_id in reached and chunk_id in points and chunk_id not in drifted:
                 unreachable = await self._unreachable(before, chunk_id)
@@ -95,13 +97,11 @@ class Looker:
         self, drifted: Mapping[ChunkId, Drift], before: _Reading, points: Mapping[ChunkId, StoredPoint]
     ) -> list[Confirmed]:
         """What of it another reading of the ledger does not explain."""
-        going = await scanning.being_erased(self._database, self._standing.corpus, list(drifted))
         after = await self._read(list(drifted))
         confirmed = []
         for chunk_id, drift in sorted(drifted.items()):
             change = after.changes.get(chunk_id)
-            moved = not unmoved(before.changes.get(chunk_id), change)
-            if moved or diff.in_flight(change, after.moment) or chunk_id in going:
+            if not unmoved(before.changes.get(chunk_id), change) or diff.in_flight(change, after.moment):
                 continue
             again = self._judge(after, chunk_id, points.get(chunk_id))
             # What no search finds may just have passed the horizon, and be on its way out.
