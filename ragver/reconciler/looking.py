@@ -135,14 +135,14 @@ class Looker:
         """Whether a search by the chunk's own vector finds it, or as many others that are no farther."""
         assert change.vector is not None
         epoch = moment.applied if change.died_epoch is None else Epoch(change.died_epoch - 1)
+        crowded = False
         for limit in REACH_LIMITS:
             search = Search(change.vector, limit, epoch, change.acl)
             matches = await self._searching.search(self._collection, search)
             if any(match.chunk_id == change.chunk_id for match in matches):
                 return True
-            if len(matches) == limit and self._crowded(change, matches[-1].score):
-                return True
-        return False
+            crowded = len(matches) == limit and self._crowded(change, matches[-1].score)
+        return crowded
 
     def _crowded(self, change: Change, score: float) -> bool:
         """Whether the last match is as near as the chunk itself: then there was no room for it."""

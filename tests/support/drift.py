@@ -123,9 +123,12 @@ class Injector:
         )
         self._left = self._random.sample(ids, len(ids))
 
-    def _take(self, *, dead: bool) -> Change:
+    def _take(self, *, dead: bool, pointing: bool = False) -> Change:
+        """A chunk that is not spoilt yet; `pointing`: with a vector that is not zero, to which all are equally near."""
         for place, chunk_id in enumerate(self._left):
-            if (self._changes[chunk_id].died_epoch is not None) is dead:
+            change = self._changes[chunk_id]
+            assert change.vector is not None
+            if (change.died_epoch is not None) is dead and (change.vector.any() or not pointing):
                 return self._changes[self._left.pop(place)]
         raise AssertionError("the history is too short to spoil so much")
 
@@ -151,7 +154,7 @@ class Injector:
                 change = self._take(dead=dead)
                 await self._put(change, self._payload(change), other_vector=True)
             case DriftKind.UNREACHABLE:
-                change = self._take(dead=dead)
+                change = self._take(dead=dead, pointing=True)
                 self._index.hidden.add(change.chunk_id)
             case DriftKind.MISCONFIGURED:
                 raise AssertionError("not of a point")
