@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ragver import wire
-from ragver.cli.progress import LINE_EVERY_S, every
+from ragver.cli.progress import Look, watched
 from ragver.client import AsyncClient
 from ragver.client.errors import ApiError
 from ragver.errors import GenerationNotReady
@@ -37,7 +31,7 @@ async def cut_over(client: AsyncClient, corpus: str, generation_id: str) -> wire
 
 async def built(client: AsyncClient, corpus: str, generation_id: str) -> wire.Generation:
     """Wait until the generation has been found equal to the ledger, or is no longer being built."""
-    with _shown() as show:
+    with watched(_look, _line) as show:
         trouble: str | None = None
         since_s = time.monotonic()
         while True:
@@ -60,31 +54,8 @@ def _is_built(generation: wire.Generation) -> bool:
     return generation.state is not GenerationState.BUILDING or generation.verified_epoch is not None
 
 
-@contextmanager
-def _shown() -> Iterator[Callable[[wire.Generation], None]]:
-    if not sys.stderr.isatty():
-        yield every(LINE_EVERY_S, lambda generation: print(_line(generation), file=sys.stderr, flush=True))
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[problem]}", style="yellow"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, problem="")
-
-        def show(generation: wire.Generation) -> None:
-            progress.update(
-                task,
-                description=_stage(generation),
-                completed=generation.embedded,
-                total=generation.chunks,
-                problem=generation.problem or "",
-            )
-
-        yield show
+def _look(generation: wire.Generation) -> Look:
+    return Look(_stage(generation), generation.embedded, generation.chunks, generation.problem or "")
 
 
 def _stage(generation: wire.Generation) -> str:

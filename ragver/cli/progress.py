@@ -1,4 +1,4 @@
-"""Shows how far an import is: a bar on a terminal, a line every few seconds elsewhere. Both go to stderr."""
+"""Shows how far something is: a bar on a terminal, a line every few seconds elsewhere. Both go to stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,9 +14,44 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ragver.cli.replaying import Tally
 
 P = ParamSpec("P")
+State = TypeVar("State")
 
 LINE_EVERY_S = 5.0
 BAR_EVERY_S = 0.1
+
+
+class Look(NamedTuple):
+    """How far work on the server is."""
+
+    stage: str
+    done: int | None
+    """None where that stage is not counted."""
+    total: int | None
+    beside: str
+    """What is said beside the bar; may be empty."""
+
+
+@contextmanager
+def watched(look: Callable[[State], Look], line: Callable[[State], str]) -> Iterator[Callable[[State], None]]:
+    """A function to call with each state that the server tells of its work; it shows the state when it is time to."""
+    if not sys.stderr.isatty():
+        yield every(LINE_EVERY_S, lambda state: print(line(state), file=sys.stderr, flush=True))
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[beside]}", style="yellow"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, beside="")
+
+        def show(state: State) -> None:
+            stage, done, total, beside = look(state)
+            progress.update(task, description=stage, completed=done, total=total, beside=beside)
+
+        yield show
 
 
 @contextmanager

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ragver import wire
-from ragver.cli.progress import LINE_EVERY_S, every
+from ragver.cli.progress import Look, watched
 from ragver.client import AsyncClient
 from ragver.client.errors import ApiError
 from ragver.errors import ReconciliationRunning
@@ -35,7 +29,7 @@ async def _watched(
     client: AsyncClient, corpus: str, request: wire.ReconciliationRequest, run: wire.Reconciliation
 ) -> wire.Reconciliation:
     moved_s = time.monotonic()
-    with _shown() as show:
+    with watched(_look, _line) as show:
         while run.state is RunState.RUNNING:
             show(run)
             await asyncio.sleep(LOOK_S)
@@ -60,28 +54,8 @@ async def _taken_up(
         return run
 
 
-@contextmanager
-def _shown() -> Iterator[Callable[[wire.Reconciliation], None]]:
-    if not sys.stderr.isatty():
-        yield every(LINE_EVERY_S, lambda run: print(_line(run), file=sys.stderr, flush=True))
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[drift]}", style="yellow"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, drift="")
-
-        def show(run: wire.Reconciliation) -> None:
-            drift = f"{run.drift:,} differ" if run.drift else ""
-            progress.update(
-                task, description=_stage(run), completed=_done(run), total=run.points_expected or None, drift=drift
-            )
-
-        yield show
+def _look(run: wire.Reconciliation) -> Look:
+    return Look(_stage(run), _done(run), run.points_expected or None, f"{run.drift:,} differ" if run.drift else "")
 
 
 def _stage(run: wire.Reconciliation) -> str:
