@@ -187,6 +187,7 @@ def _decode_json(connection: Any, record: object) -> None:
 async def _borrowed(engine: AsyncEngine) -> AsyncIterator[Any]:
     """The driver's connection from the pool. One that has failed is not given back, nor any as old as it."""
     held: PoolProxiedConnection | None = None
+    pool = engine.pool
     with failures_named():
         try:
             held = await engine.raw_connection()
@@ -205,6 +206,9 @@ async def _borrowed(engine: AsyncEngine) -> AsyncIterator[Any]:
             raise
         finally:
             if held is not None:
+                if held.is_valid and engine.pool is not pool:
+                    # Another one failed meanwhile: in the pool of that time, nobody would find or close this one.
+                    held.invalidate()
                 held.close()
 
 

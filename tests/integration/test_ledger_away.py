@@ -109,3 +109,17 @@ async def test_an_error_that_is_an_answer_is_passed_on(database_url: str) -> Non
         await database.fetch(text("SELECT 1 FROM nowhere"))
     assert 1 == (await database.fetch(text("SELECT 1 AS n")))[0].n
     await database.close()
+
+
+async def test_a_connection_lent_before_a_failure_is_not_kept_after_it(database_url: str) -> None:
+    """One connection is cut off, and the pool begins anew. What was lent from the old pool at that moment goes back
+    to nobody: it has to be closed, or it would stay open with nobody to use or to close it."""
+    database = Database(database_url)
+    async with database.autocommit() as lent:
+        (row,) = await lent.fetch(text("SELECT pg_backend_pid() AS pid"))
+        with pytest.raises(LedgerUnavailable):
+            async with database.autocommit() as doomed:
+                await doomed.fetch(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert row.pid == (await lent.fetch(text("SELECT pg_backend_pid() AS pid")))[0].pid
+    await database.close()
+    assert [] == await query(database_url, "SELECT pid FROM pg_stat_activity WHERE pid = $1", row.pid)
