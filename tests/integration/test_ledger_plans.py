@@ -260,7 +260,13 @@ async def test_hot_statements_touch_few_rows(
 
         async def guarded(self: Connection, statement: TextClause, parameters: Parameters | None = None) -> Any:
             sql, names = _compiled(statement)
-            await guard.check(sql, [(parameters or {})[name] for name in names])
+            looked = asyncio.ensure_future(guard.check(sql, [(parameters or {})[name] for name in names]))
+            try:
+                await asyncio.shield(looked)
+            except asyncio.CancelledError:
+                # Whoever asked may give up; half a look would leave its statement and its transaction behind.
+                await looked
+                raise
             return await fetch(self, statement, parameters)
 
         with monkeypatch.context() as patch:
