@@ -17,16 +17,7 @@ from ragver.index.scoring import normalised
 from ragver.ledger.plan import Piece
 from ragver.types import Distance
 from tests.support.ledger import query
-from tests.support.services import (
-    CORPUS,
-    caught_up,
-    commit,
-    make_corpus,
-    open_test_services,
-    put,
-    rename,
-    set_metadata,
-)
+from tests.support.services import CORPUS, caught_up, commit, make_corpus, open_test_services, put, rename, set_metadata
 
 pytestmark = [pytest.mark.guarantee(9), pytest.mark.slow]
 
