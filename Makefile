@@ -1,6 +1,8 @@
 # Two commands for a newcomer: `make demo` and `make test`. Everything else is for people who work on ragver.
 PYTHON ?= python3
 VENV   ?= .venv
+# Each process of pytest starts a PostgreSQL of its own.
+TESTERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -21,7 +23,7 @@ demo: $(STAMP) ## the story of the race, on a sample handbook
 	@$(BIN)/ragver demo
 
 test: lint $(STAMP) ## everything CI runs: linters, types, layers, all tests
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n $(TESTERS)
 
 unit: $(STAMP) ## the tests that need no server
 	$(BIN)/pytest tests/unit
