@@ -3,6 +3,11 @@
 The horizon moves first, in a commit of its own: whoever reads behind it is told so from then on, also in mid-read.
 Then the points of the chunks that died at or before it leave the index, and only then their texts and vectors leave
 the ledger: killed anywhere, the next collection finds in the ledger what is still to do. Tombstones stay for ever.
+
+An indexer may be on its way with such a chunk, which it has read with its vector. If it inserts the point after we
+have deleted it, and looks for the vector before we have removed it, the point would stay for good. So nothing is
+removed that the serving generation has not applied, and points are deleted once more at the end: whoever inserts one
+later than that finds its vector gone, and takes it back (``Indexer.apply``).
 """
 
 from __future__ import annotations
@@ -168,6 +173,7 @@ class Retention:
         while chunk_ids := await retention.removable(self._database, corpus, horizon.now, BATCH_CHUNKS_MAX):
             await self._remove_points(collections, chunk_ids)
             removed += await retention.remove(self._database, corpus, horizon.now, chunk_ids)
+            await self._remove_points(collections, chunk_ids)
         return removed
 
     async def _collections(self, corpus: CorpusId) -> list[Collection]:

@@ -63,10 +63,14 @@ _MOVE = text("""
     RETURNING horizon
 """)
 
-# Chunks that no readable epoch can see any more and whose text still stands, in the order of their deaths.
+# Chunks that no readable epoch can see any more and whose text still stands, in the order of their deaths. Of what
+# the serving generation has not applied, the indexer may just be on its way with the vector.
 _REMOVABLE = text("""
     SELECT id FROM chunk
     WHERE corpus_id = :corpus AND died_epoch <= :horizon AND text IS NOT NULL
+      AND touched_epoch <= (SELECT g.applied_epoch FROM corpus c
+                            JOIN index_generation g ON g.corpus_id = c.id AND g.id = c.generation_id
+                            WHERE c.id = :corpus)
     ORDER BY died_epoch, id LIMIT :limit
 """)
 
@@ -148,7 +152,8 @@ async def _bounds(connection: Connection, corpus: CorpusId) -> tuple[Epoch, Epoc
 
 
 async def removable(database: Database, corpus: CorpusId, horizon: Epoch, limit: int) -> list[ChunkId]:
-    """Up to `limit` chunks that died at or before the horizon and have not been removed."""
+    """Up to `limit` chunks that died at or before the horizon, as the serving generation knows, and have not been
+    removed."""
     rows = await database.fetch(_REMOVABLE, {"corpus": corpus, "horizon": horizon, "limit": limit})
     return [ChunkId(row.id) for row in rows]
 

@@ -17,11 +17,11 @@ from ragver.collection import collection_of
 from ragver.errors import IndexUnavailable
 from ragver.index.port import Collection
 from ragver.indexer import Indexer
-from ragver.ledger import chunks, generations
+from ragver.ledger import generations
 from ragver.testing.index_suite import a_collection
 from ragver.types import ChunkId, Epoch
 from tests.support.erasure import chunk_ids, completed, erase, five_commits_indexed, points, states
-from tests.support.five_commits import history, index_all_of_lost
+from tests.support.five_commits import history, index_all_of_lost, read_all
 from tests.support.generations import migrated
 from tests.support.ledger import query
 from tests.support.qdrant_engines import LOCAL_WARNING, local_index
@@ -160,21 +160,12 @@ async def test_g09_what_any_way_still_finds_is_not_erased(stopped: Services, way
 # ── nothing brings it back ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def read_before(services: Services) -> tuple[Indexer, Any, Any]:
-    """An indexer with what it has read of the whole history, paused before it applies it."""
-    (standing,) = await generations.all_of(services.database)
-    found = await chunks.changes(
-        services.database, standing.corpus, standing.generation.generation_id, (Epoch(0), ChunkId(0)), 100
-    )
-    return indexer_of(services), standing, found
-
-
 async def test_g09_a_paused_leader_that_writes_after_takes_it_back(stopped: Services) -> None:
     """It inserts what it had read before the erasure, sees that the ledger has no vector for it, and removes it."""
-    paused, standing, found = await read_before(stopped)
+    standing, found = await read_all(stopped)
     receipt = await completed(stopped, "a")
     kept = await points(stopped)
-    await paused.apply(standing, found)
+    await indexer_of(stopped).apply(standing, found)
     assert kept == await points(stopped)
     assert (await stopped.erasures.check(CORPUS, int(receipt.id))).erased
 
@@ -183,7 +174,7 @@ async def test_g09_anomaly_a_late_write_that_nobody_takes_back_is_found_by_the_s
     stopped: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The leader is killed between its late insert and its look at the ledger."""
-    paused, standing, found = await read_before(stopped)
+    standing, found = await read_all(stopped)
     receipt = await completed(stopped, "a")
 
     async def killed(*_: object) -> None:
@@ -191,7 +182,7 @@ async def test_g09_anomaly_a_late_write_that_nobody_takes_back_is_found_by_the_s
 
     monkeypatch.setattr(Indexer, "_take_back", killed)
     with suppress(RuntimeError):
-        await paused.apply(standing, found)
+        await indexer_of(stopped).apply(standing, found)
     assert 6 == len(await points(stopped))
     check = await stopped.erasures.check(CORPUS, int(receipt.id))
     assert (False, "pending") == (check.erased, check.stores[2].state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from ragver.ledger import commits, documents
 from ragver.ledger import retention as horizon
 from ragver.liveness import CorpusView
 from ragver.types import CorpusId, Epoch
-from tests.support.five_commits import ALIVE, history
+from tests.support.five_commits import ALIVE, history, read_all
 from tests.support.ledger import all_points, check_index, query, waits_for_a_lock
-from tests.support.services import CORPUS, commit, make_corpus, open_test_services, put
+from tests.support.services import CORPUS, commit, delete, make_corpus, open_test_services, put
 from tests.support.spine import (
     EXTERNAL,
     chunk,
     index_all,
+    indexer_of,
     retrieve,
     second_process,
     sql,
@@ -183,6 +185,54 @@ async def test_while_the_index_is_away_nothing_leaves_the_ledger(aged: Services)
     index.away = False
     assert 2 == (await collecting.collect(CORPUS)).chunks
     assert services.index is index
+
+
+async def insert_late(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An indexer that has read everything inserts it between the removal of the points and that of the vectors."""
+    standing, found = await read_all(services)
+    remove = horizon.remove
+
+    async def after_the_late_one(*asked: Any) -> int:
+        await indexer_of(services).apply(standing, found)
+        return await remove(*asked)
+
+    monkeypatch.setattr(horizon, "remove", after_the_late_one)
+
+
+async def test_g12_what_a_late_indexer_inserts_goes_with_the_rest(
+    aged: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await insert_late(aged, monkeypatch)
+    assert 2 == (await aged.retention.collect(CORPUS)).chunks
+    assert {"texts": 4, "vectors": 4, "points": 4, "tombstones": CHUNKS} == await left(aged)
+
+
+async def test_g12_anomaly_points_that_are_deleted_once_are_left_by_a_late_indexer(
+    aged: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await insert_late(aged, monkeypatch)
+    remove_points, times = aged.retention._remove_points, count(1)
+
+    async def once(*asked: Any) -> None:
+        if next(times) == 1:
+            await remove_points(*asked)
+
+    monkeypatch.setattr(aged.retention, "_remove_points", once)
+    assert 2 == (await aged.retention.collect(CORPUS)).chunks
+    assert {"texts": 4, "vectors": 4, "points": CHUNKS, "tombstones": CHUNKS} == await left(aged)
+
+
+async def test_g12_nothing_is_removed_that_the_index_is_still_to_hear_of(aged: Services) -> None:
+    """Else a point could come and go while a reconciliation looks."""
+    assert 2 == (await aged.retention.collect(CORPUS)).chunks
+    await commit(aged, CORPUS, delete("b"))
+    await commit(aged, CORPUS, put("e", chunks=[chunk("e1", 6)]))
+    await age(aged, 6)
+    told = await aged.retention.collect(CORPUS)
+    assert (6, 2) == (told.horizon, told.chunks)
+    await index_all(aged)
+    assert 1 == (await aged.retention.collect(CORPUS)).chunks
+    assert {"texts": 2, "vectors": 2, "points": 2, "tombstones": CHUNKS + 1} == await left(aged)
 
 
 async def test_one_process_at_a_time_collects(aged: Services) -> None:

@@ -6,6 +6,8 @@ from ragver import wire
 from ragver.bootstrap import Services
 from ragver.index.port import Payload, Point
 from ragver.ledger import chunks, generations
+from ragver.ledger.chunks import Change
+from ragver.ledger.generations import Standing
 from ragver.types import ChunkId, Epoch
 from tests.support.services import CORPUS, commit, delete, put, rename
 from tests.support.spine import chunk, index_all, indexer_of, retrieve, texts
@@ -41,11 +43,16 @@ async def at_every_epoch(services: Services) -> dict[int, list[str]]:
     return {epoch: texts(await retrieve(services, epoch=epoch)) for epoch in ALIVE}
 
 
-async def points_of(services: Services) -> dict[str, Point]:
-    """The points that the index holds, by the text of their chunk, as they should be."""
+async def read_all(services: Services) -> tuple[Standing, list[Change]]:
+    """What an indexer reads of the whole history, to be applied when the test says so."""
     (standing,) = await generations.all_of(services.database)
     generation = standing.generation.generation_id
-    found = await chunks.changes(services.database, standing.corpus, generation, (Epoch(0), ChunkId(0)), 1_000)
+    return standing, await chunks.changes(services.database, standing.corpus, generation, (Epoch(0), ChunkId(0)), 1_000)
+
+
+async def points_of(services: Services) -> dict[str, Point]:
+    """The points that the index holds, by the text of their chunk, as they should be."""
+    standing, found = await read_all(services)
     records = await chunks.records(services.database, standing.corpus, [change.chunk_id for change in found])
     points = {}
     for change in found:
