@@ -117,6 +117,12 @@ class Story:
             self.commits += 1
             await self.read()
 
+    async def leave_one_alone(self) -> None:
+        """A document for everybody that no later commit touches: once applied, no answer is whole without the index."""
+        self._live["alone"] = ("nobody touches this", ["*"])
+        await commit(self.services, CORPUS, put("alone", chunks=[chunk("nobody touches this", 0)], acl=["*"]))
+        self.commits += 1
+
     async def read(self) -> None:
         """A strong retrieval is right, or an error that says that the index is away or behind."""
         principals = self.chance.choice([[], ["group:hr"], ["user:ada", "group:hr"]])
@@ -258,6 +264,7 @@ async def test_a_server_that_is_away_makes_reads_fail_and_nothing_else(
 ) -> None:
     """Commits go on; what they did is applied when the server is back."""
     story = Story(services, chance)
+    await story.leave_one_alone()
     await story.go_on(3)
     await caught_up(services)
     async with watching(services, server) as watch:
