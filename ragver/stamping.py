@@ -13,9 +13,9 @@ from typing import assert_never
 
 from ragver.collection import collection_of
 from ragver.index.port import Index, Stamp, Stamped
-from ragver.ledger import corpora, generations
+from ragver.ledger import generations
 from ragver.ledger.database import Database
-from ragver.ledger.generations import Standing
+from ragver.ledger.generations import Link, Standing
 from ragver.types import Epoch, History
 
 
@@ -55,9 +55,8 @@ class Stamps:
     async def set(self, standing: Standing, epoch: Epoch, term: int, *, replace: bool = False) -> None:
         """Say that the collection holds every change up to `epoch`, unless it says more already."""
         if isinstance(self._index, Stamped):
-            ledger = str(await corpora.ledger_id(self._database))
             link = await generations.link(self._database, standing.corpus, epoch)
-            stamp = Stamp(ledger, epoch, link.hash or "", term)
+            stamp = Stamp(link.ledger, epoch, link.hash or "", term)
             await self._index.stamp(collection_of(standing), stamp, replace=replace)
 
     async def sighting(self, standing: Standing, applied: Epoch) -> Sighting:
@@ -71,18 +70,17 @@ class Stamps:
         if stamp is None:
             empty = applied > 0 and await self._index.count(collection) == 0
             return Sighting(History.EMPTIED if empty else History.UNSTAMPED, None)
-        ledger = str(await corpora.ledger_id(self._database))
         link = await generations.link(self._database, standing.corpus, stamp.epoch)
-        return Sighting(read(stamp, ledger, applied, link.head, link.hash), stamp)
+        return Sighting(read(stamp, link, applied), stamp)
 
 
-def read(stamp: Stamp, ledger: str, applied: Epoch, head: Epoch, chain: str | None) -> History:
-    """What a stamp says of a ledger with this applied epoch, read before, and this head, read after; `chain` is the
-    hash of the ledger's commit of the stamp's epoch, if it has one."""
-    if stamp.ledger != ledger:
+def read(stamp: Stamp, link: Link, applied: Epoch) -> History:
+    """What a stamp says of a ledger with this applied epoch, read before, and this link at the stamp's epoch, read
+    after."""
+    if stamp.ledger != link.ledger:
         return History.FOREIGN
-    if stamp.epoch > head:
+    if stamp.epoch > link.head:
         return History.LEDGER_OLDER
-    if stamp.epoch and stamp.chain != chain:
+    if stamp.epoch and stamp.chain != link.hash:
         return History.FORKED
     return History.INDEX_OLDER if stamp.epoch < applied else History.SAME

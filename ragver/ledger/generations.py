@@ -25,6 +25,8 @@ EPOCH_NONE = Epoch(0)
 class Link:
     """A commit's place in the chain of the log."""
 
+    ledger: str
+    """The ledger's id."""
     head: Epoch
     hash: str | None
     """None if the corpus has no commit of that epoch."""
@@ -103,11 +105,12 @@ _RESET = text("""
 """)
 
 
-# A commit's hash in hexadecimal, and the head; no row once the corpus is gone.
+# A commit's hash in hexadecimal, and the head, which is NULL once the corpus is gone.
 _LINK = text("""
-    SELECT c.epoch AS head, encode(l.hash, 'hex') AS hash
-    FROM corpus c LEFT JOIN commit_log l ON l.corpus_id = c.id AND l.epoch = :epoch
-    WHERE c.id = :corpus
+    SELECT CAST(ledger.id AS text) AS ledger, c.epoch AS head, encode(l.hash, 'hex') AS hash
+    FROM ledger
+    LEFT JOIN corpus c ON c.id = :corpus
+    LEFT JOIN commit_log l ON l.corpus_id = c.id AND l.epoch = :epoch
 """)
 
 
@@ -179,8 +182,8 @@ async def reset(database: Database, leadership: Leadership, epoch: Epoch = EPOCH
 
 async def link(database: Database, corpus: CorpusId, epoch: Epoch) -> Link:
     """The link of the log's chain at an epoch."""
-    rows = await database.fetch(_LINK, {"corpus": corpus, "epoch": epoch})
-    return Link(Epoch(rows[0].head), rows[0].hash) if rows else Link(EPOCH_NONE, None)
+    (row,) = await database.fetch(_LINK, {"corpus": corpus, "epoch": epoch})
+    return Link(row.ledger, EPOCH_NONE if row.head is None else Epoch(row.head), row.hash)
 
 
 def _standing(row: Row) -> Standing:
