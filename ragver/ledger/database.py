@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -51,6 +51,9 @@ class Row(asyncpg.Record):
     def __getattr__(self, column: str) -> Any:
         return self[column]
 
+
+# Lets go of every session lock of the connection.
+_UNLOCK_ALL = "SELECT pg_advisory_unlock_all()"
 
 # What PostgreSQL says when it is not there, or not just now; any other answer is an answer.
 AWAY = (
@@ -156,6 +159,10 @@ class Database:
             driver = await asyncpg.connect(self.url, **{**CONNECT_ARGUMENTS, "command_timeout": command_s_max})
             try:
                 yield Connection(driver)
+                # The server notices a moment later that a session has ended: whoever wants the lock next would be
+                # refused meanwhile.
+                with suppress(*AWAY):
+                    await driver.execute(_UNLOCK_ALL)
             finally:
                 driver.terminate()
                 await _sockets_closed()

@@ -235,6 +235,13 @@ async def test_g12_nothing_is_removed_that_the_index_is_still_to_hear_of(aged: S
     assert {"texts": 2, "vectors": 2, "points": 2, "tombstones": CHUNKS + 1} == await left(aged)
 
 
+async def test_a_collector_lets_go_at_once(aged: Services) -> None:
+    """Not when the server notices that its session has ended: the next one would be refused until then."""
+    for _ in range(50):
+        async with horizon.collector(aged.database, CorpusId(1)) as alone:
+            assert alone
+
+
 async def test_one_process_at_a_time_collects(aged: Services) -> None:
     async with horizon.collector(aged.database, CorpusId(1)) as alone:
         assert alone
