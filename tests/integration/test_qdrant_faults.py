@@ -283,6 +283,7 @@ async def test_a_server_that_comes_back_empty_is_filled_again(
 ) -> None:
     """Reads fail until the indexer has said in the ledger that nothing is applied; from then on they are right."""
     story = Story(services, chance)
+    await story.leave_one_alone()
     await story.go_on(COMMITS)
     await caught_up(services)
 
