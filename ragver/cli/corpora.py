@@ -9,7 +9,7 @@ import typer
 from ragver.cli import options
 from ragver.cli.connection import Connection, Place, run
 from ragver.cli.output import Column, on_terminal, show_fields, show_json, show_line, show_rows
-from ragver.types import Distance, FieldType
+from ragver.types import FieldType
 
 if TYPE_CHECKING:
     from ragver import wire
@@ -39,14 +39,9 @@ def create(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The provider's model.", show_default=False)] = None,
-    dimensions: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The vectors' length.", show_default=False)
-    ] = None,
-    distance: Annotated[
-        Distance | None,
-        typer.Option(metavar="NAME", help=f"How vectors are compared: {', '.join(Distance)}.", show_default=False),
-    ] = None,
+    model: options.Model = None,
+    dimensions: options.Dimensions = None,
+    distance: options.DistanceName = None,
     retention: Annotated[
         int | None,
         typer.Option(

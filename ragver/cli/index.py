@@ -12,7 +12,7 @@ from ragver.cli.corpora import described
 from ragver.cli.options import json_object
 from ragver.cli.output import Column, on_terminal, show_fields, show_json, show_rows
 from ragver.errors import EmbeddingUnchanged, GenerationNotFound
-from ragver.types import Distance, GenerationState
+from ragver.types import GenerationState
 
 if TYPE_CHECKING:
     from ragver import wire
@@ -84,14 +84,9 @@ def migrate(
         str | None,
         typer.Option(metavar="NAME", help="Makes the vectors: hashing, openai, fastembed.", show_default=False),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The provider's model.", show_default=False)] = None,
-    dimensions: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The vectors' length.", show_default=False)
-    ] = None,
-    distance: Annotated[
-        Distance | None,
-        typer.Option(metavar="NAME", help=f"How vectors are compared: {', '.join(Distance)}.", show_default=False),
-    ] = None,
+    model: options.Model = None,
+    dimensions: options.Dimensions = None,
+    distance: options.DistanceName = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Go back to the generation that stands by instead.")
     ] = False,

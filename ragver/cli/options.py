@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ragver.cli import connection
+from ragver.types import Distance
 
 Url = Annotated[
     str | None,
@@ -55,6 +56,12 @@ Corpus = Annotated[
         rich_help_panel="Where",
         show_default=False,
     ),
+]
+Model = Annotated[str | None, typer.Option(metavar="NAME", help="The provider's model.", show_default=False)]
+Dimensions = Annotated[int | None, typer.Option(metavar="N", min=1, help="The vectors' length.", show_default=False)]
+DistanceName = Annotated[
+    Distance | None,
+    typer.Option(metavar="NAME", help=f"How vectors are compared: {', '.join(Distance)}.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the log of commits.", show_default=False)]
